@@ -1,0 +1,213 @@
+"""Settings from the environment, read once into one frozen object. Imports nothing of ours."""
+
+import json
+import os
+import secrets
+import tempfile
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parent
+SHORTEST_SECRET = 32
+HIGHEST_PORT = 65535
+
+
+class SettingsError(Exception):
+    """The environment asks for something this application refuses; the message lists every reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStart:
+    """What the clinic's policy starts from; from then on it lives in the database."""
+
+    clinic_name: str
+    access_goal_hours: int
+    access_target: float
+    booking_notice_minutes: int
+    booking_horizon_days: int
+    hold_minutes: int
+    reminders: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    app_env: Literal["development", "production"]
+    database_url: str
+    secret_key: str
+    link_keys: tuple[str, ...]
+    field_keys: tuple[str, ...]
+    host: str
+    port: int
+    base_url: str
+    web_workers: int
+    trusted_proxies: int
+    smtp_host: str | None
+    rate_limits: bool
+    policy: PolicyStart
+    instance: Path
+
+    @property
+    def production(self) -> bool:
+        return self.app_env == "production"
+
+
+def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "instance") -> Settings:
+    """Read every setting; raise SettingsError naming all that cannot be used."""
+    reader = _Reader(environ)
+    app_env: Literal["development", "production"] = (
+        "production"
+        if reader.choice("APP_ENV", "development", {"development", "production"}) == "production"
+        else "development"
+    )
+    host = reader.text("HOST", "127.0.0.1")
+    port = reader.whole("PORT", 8000, 1, HIGHEST_PORT)
+    keys = _keys(reader, app_env, instance)
+    settings = Settings(
+        app_env=app_env,
+        database_url=driver_url(reader.text("DATABASE_URL", f"sqlite:///{instance / 'scheduler.db'}")),
+        secret_key=keys["SECRET_KEY"][0],
+        link_keys=keys["LINK_KEYS"],
+        field_keys=keys["FIELD_KEYS"],
+        host=host,
+        port=port,
+        base_url=reader.text("BASE_URL", f"http://{host}:{port}").rstrip("/"),
+        web_workers=reader.whole("WEB_WORKERS", 2, 1, 64),
+        trusted_proxies=reader.whole("TRUSTED_PROXIES", 0, 0, 8),
+        smtp_host=environ.get("SMTP_HOST") or None,
+        rate_limits=reader.choice("RATE_LIMITS", "on", {"on", "off"}) == "on",
+        policy=_policy(reader),
+        instance=instance,
+    )
+    problems = reader.problems + (_refusals(settings, environ) if settings.production else [])
+    if problems:
+        raise SettingsError("These settings cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return settings
+
+
+def _policy(reader: "_Reader") -> PolicyStart:
+    return PolicyStart(
+        clinic_name=reader.text("CLINIC_NAME", "Achieve Ortho Rehab"),
+        access_goal_hours=reader.whole("ACCESS_GOAL_HOURS", 48, 1, 24 * 30),
+        access_target=reader.share("ACCESS_TARGET", 0.90),
+        booking_notice_minutes=reader.whole("BOOKING_NOTICE_MINUTES", 60, 0, 60 * 24 * 14),
+        booking_horizon_days=reader.whole("BOOKING_HORIZON_DAYS", 90, 1, 730),
+        hold_minutes=reader.whole("HOLD_MINUTES", 10, 1, 60),
+        reminders=reader.text("REMINDERS", "email:48h,email:24h,sms:2h"),
+    )
+
+
+def _refusals(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """What production does not start with."""
+    rules = {
+        "FLASK_DEBUG is on: turn it off": environ.get("FLASK_DEBUG", "0") not in {"", "0", "false", "False"},
+        f"BASE_URL is {settings.base_url}: links that patients get must begin with https://": (
+            not settings.base_url.startswith("https://")
+        ),
+        "SMTP_HOST is missing: patients would get no messages": settings.smtp_host is None,
+        f"SECRET_KEY is missing, too short or a default: give at least {SHORTEST_SECRET} random characters": (
+            _weak(settings.secret_key)
+        ),
+        f"LINK_KEYS is missing, too short or a default: each needs at least {SHORTEST_SECRET} random characters": (
+            not settings.link_keys or any(_weak(key) for key in settings.link_keys)
+        ),
+        "FIELD_KEYS is missing: give a Fernet key (32 random bytes, urlsafe base64)": not settings.field_keys,
+    }
+    return [problem for problem, broken in rules.items() if broken]
+
+
+def _weak(key: str) -> bool:
+    """Too short, or so regular that nobody's random generator made it."""
+    return len(key) < SHORTEST_SECRET or len(set(key)) < SHORTEST_SECRET // 3
+
+
+def _keys(reader: "_Reader", app_env: str, instance: Path) -> dict[str, tuple[str, ...]]:
+    names = ("SECRET_KEY", "LINK_KEYS", "FIELD_KEYS")
+    given = {name: tuple(reader.environ.get(name, "").replace(",", " ").split()) for name in names}
+    if app_env == "development" and not all(given.values()):
+        made = _development_keys(instance)
+        given = {name: given[name] or made[name] for name in names}
+    reader.problems.extend(
+        "FIELD_KEYS: every key must be 32 random bytes in urlsafe base64"
+        for key in given["FIELD_KEYS"]
+        if not _is_fernet_key(key)
+    )
+    return given | {"SECRET_KEY": given["SECRET_KEY"] or ("",)}
+
+
+def _is_fernet_key(key: str) -> bool:
+    try:
+        return len(urlsafe_b64decode(key)) == SHORTEST_SECRET
+    except ValueError:
+        return False
+
+
+def _development_keys(instance: Path) -> dict[str, tuple[str, ...]]:
+    """Keys made once and kept readable by their owner only; the first process to link the file wins."""
+    path = instance / "keys.json"
+    if not path.exists():
+        instance.mkdir(parents=True, exist_ok=True)
+        made = {
+            "SECRET_KEY": [secrets.token_urlsafe(48)],
+            "LINK_KEYS": [secrets.token_urlsafe(48)],
+            "FIELD_KEYS": [urlsafe_b64encode(secrets.token_bytes(32)).decode()],
+        }
+        with tempfile.NamedTemporaryFile("w", dir=instance) as file:  # mode 0600 by its own rule
+            json.dump(made, file)
+            file.flush()
+            if not path.exists():
+                _link_once(Path(file.name), path)
+    return {name: tuple(keys) for name, keys in json.loads(path.read_text()).items()}
+
+
+def _link_once(made: Path, path: Path) -> None:
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        return
+
+
+def driver_url(url: str) -> str:
+    """`postgres://` and `postgresql://` mean psycopg 3."""
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    return url
+
+
+class _Reader:
+    """Reads values and collects what is wrong with them, so that all is said at once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(name) or default
+
+    def choice(self, name: str, default: str, allowed: set[str]) -> str:
+        value = self.text(name, default)
+        if value in allowed:
+            return value
+        self.problems.append(f"{name} is {value!r}: it must be one of {', '.join(sorted(allowed))}")
+        return default
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        if value.isascii() and value.isdigit() and len(value) < len(str(most)) + 2 and least <= int(value) <= most:
+            return int(value)
+        self.problems.append(f"{name} is {value!r}: it must be a whole number from {least} to {most}")
+        return default
+
+    def share(self, name: str, default: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if 0 < share <= 1:
+            return share
+        self.problems.append(f"{name} is {value!r}: it must be a share above 0 and up to 1")
+        return default

@@ -1,0 +1,1 @@
+"""The appointment scheduler: layers are rows, features are columns (docs/architecture.md)."""

@@ -1,0 +1,205 @@
+"""The database: one engine, two kinds of transaction, one column type for instants, one translation of refusals."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Engine,
+    Interval,
+    MetaData,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    literal_column,
+    make_url,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from scheduler.errors import ClinicError, ConstraintViolated, SlotTaken, Unavailable
+from scheduler.timeline import EPOCH
+
+SQLITE_WAIT_SECONDS = 10
+POSTGRESQL_OPTIONS = "-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
+MICROSECOND = timedelta(microseconds=1)
+# SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
+NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant. Aware in Python, UTC in the table: timestamptz, on SQLite whole microseconds since 1970.
+
+    Naive values are refused. Whole numbers make SQLite compare, index and step through time as exactly as PostgreSQL.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | int | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError(f"A naive datetime names no instant: {value!r}")
+        return (value - EPOCH) // MICROSECOND if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401 the driver's
+        if value is None:
+            return None
+        return EPOCH + timedelta(microseconds=value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def coerce_compared_value(self, op: Any, value: object) -> TypeEngine[Any]:  # noqa: ANN401, ARG002
+        return Span() if isinstance(value, timedelta) else self
+
+
+class Span(TypeDecorator[timedelta]):
+    """A length of time that can be added to an instant in SQL on both databases."""
+
+    impl = Interval
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Interval())
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> timedelta | int | None:
+        return value // MICROSECOND if value is not None and dialect.name == "sqlite" else value
+
+
+class Base(DeclarativeBase):
+    """The root of all tables; every constraint has a name that both databases and the error translation know."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
+def make_engine(url: str) -> Engine:
+    """Make the engine for a database URL; on SQLite with WAL, synchronous=FULL and transactions begun by ourselves."""
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(url, connect_args={"options": POSTGRESQL_OPTIONS})
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by its own rules
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -32768"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 SQLAlchemy's event passes its own class
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """One read transaction: a consistent view, no lock, nothing kept."""
+    with _translated(), Session(engine.execution_options(postgresql_readonly=True)) as session:
+        yield session
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """One write transaction: all of it is stored when the block ends, nothing when it raises."""
+    write = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    with _translated(), Session(write, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def database_now(session: Session) -> ColumnElement[datetime]:
+    """Return the database's own clock as an expression: what leases and heartbeats are measured by."""
+    if session.get_bind().dialect.name == "sqlite":
+        milliseconds = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+        return literal_column(f"({milliseconds} * 1000)", UtcDateTime())
+    return func.clock_timestamp(type_=UtcDateTime())
+
+
+def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """Begin an INSERT that can say ON CONFLICT; both databases word it alike, SQLAlchemy keeps one class for each."""
+    return sqlite.insert(table) if session.get_bind().dialect.name == "sqlite" else postgresql.insert(table)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise refusal(error) from error
+    except PoolTimeout as error:
+        raise Unavailable("Every connection to the database is in use.") from error
+    except DBAPIError as error:
+        if _not_now(error):
+            raise Unavailable("The database cannot do this now.") from error
+        raise
+
+
+def _not_now(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return NOT_NOW.match(state) is not None
+    return isinstance(error, OperationalError)
+
+
+def refusal(error: IntegrityError) -> ClinicError:
+    """Say in the clinic's words which rule a write broke, the same on both databases."""
+    name = constraint_name(error)
+    if name in {"tr_slot_taken_once", "pk_slot"}:
+        return SlotTaken("Somebody else has just taken this time.")
+    return ConstraintViolated(name)
+
+
+def constraint_name(error: IntegrityError) -> str:
+    """Return the name of the violated constraint or trigger.
+
+    PostgreSQL names it. SQLite names a CHECK and a trigger's message, but of a key only the columns, and of a foreign
+    key nothing: `fk` stands for those.
+    """
+    diagnostics = getattr(error.orig, "diag", None)
+    if diagnostics is not None:
+        return diagnostics.constraint_name or f"nn_{diagnostics.table_name}_{diagnostics.column_name}"
+    kind, _, what = str(error.orig).partition(" constraint failed")
+    what = what.removeprefix(": ")
+    match kind:
+        case "CHECK":
+            return what
+        case "UNIQUE":
+            return _key_over(what)
+        case "NOT NULL":
+            return "nn_" + what.replace(".", "_")
+        case "FOREIGN KEY":
+            return "fk"
+        case _:
+            return kind
+
+
+def _key_over(columns: str) -> str:
+    """Find the key of `table.a, table.b` by its columns."""
+    table_name = columns.partition(".")[0]
+    names = {column.strip().partition(".")[2] for column in columns.split(",")}
+    table = Base.metadata.tables[table_name]
+    keys = [key for key in table.constraints if isinstance(key, (PrimaryKeyConstraint, UniqueConstraint))]
+    return next((str(key.name) for key in keys if {column.name for column in key.columns} == names), columns)

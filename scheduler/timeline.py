@@ -1,0 +1,119 @@
+"""Pure arithmetic of time: the booking grid, local hours on a real calendar, stretches of work.
+
+Everything is walked in UTC. A local day of 23 or 25 hours is therefore nothing special, and an hour that the clock
+skips or repeats is neither offered nor lost (measured: docs/decisions/0002-time.md).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import groupby
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+CELL = timedelta(minutes=15)
+DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Uninterrupted working time of one therapist at one location, [starts_at, ends_at) in UTC, on the grid.
+
+    `needling` says whether a visit that includes dry needling may start in it.
+    """
+
+    therapist_id: int
+    location_id: int
+    starts_at: datetime
+    ends_at: datetime
+    needling: bool
+
+    @property
+    def cells(self) -> int:
+        return (self.ends_at - self.starts_at) // CELL
+
+
+class WeeklyHours(Protocol):
+    """Local hours of one weekday; minutes count from local midnight and may run past 24 * 60 into the next day."""
+
+    @property
+    def weekday(self) -> int: ...
+    @property
+    def opens_minute(self) -> int: ...
+    @property
+    def closes_minute(self) -> int: ...
+    @property
+    def valid_from(self) -> date: ...
+    @property
+    def valid_until(self) -> date | None: ...
+
+
+@lru_cache(maxsize=512)
+def zone_of(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+@lru_cache(maxsize=65536)
+def first_instant(day: date, minutes: int, zone: ZoneInfo) -> datetime:
+    """Return the first instant (UTC) at which the clock on the wall has reached `minutes` after midnight of `day`.
+
+    A time that the clock skips is reached when it jumps over it; one that comes twice is reached the first time.
+    """
+    wall = datetime.combine(day, time()) + timedelta(minutes=minutes)
+    instant = min(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    while instant.astimezone(zone).replace(tzinfo=None) < wall:
+        instant += CELL
+    return instant
+
+
+def local_date(instant: datetime, zone: ZoneInfo) -> date:
+    return instant.astimezone(zone).date()
+
+
+def worked_days(hours: WeeklyHours, first: date, last: date) -> Iterator[date]:
+    """Every day from `first` to `last`, both included, on which these hours are worked."""
+    day = max(first, hours.valid_from)
+    day += timedelta(days=(hours.weekday - day.weekday()) % 7)
+    until = min(last, hours.valid_until or last)
+    while day <= until:
+        yield day
+        day += timedelta(days=7)
+
+
+def working_time(hours: WeeklyHours, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Start and end (UTC) of these hours when they are worked on local `day`; equal when the clock skips all of it."""
+    return first_instant(day, hours.opens_minute, zone), first_instant(day, hours.closes_minute, zone)
+
+
+def clipped(stretch: Stretch, start: datetime, end: datetime) -> Stretch | None:
+    """The part of a stretch within [start, end), or None."""
+    starts_at, ends_at = max(stretch.starts_at, start), min(stretch.ends_at, end)
+    if starts_at >= ends_at:
+        return None
+    return Stretch(stretch.therapist_id, stretch.location_id, starts_at, ends_at, stretch.needling)
+
+
+def disjoint(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """The same working time with nothing twice: where stretches of a therapist overlap, the earlier one keeps it."""
+    result: list[Stretch] = []
+    in_order = sorted(stretches, key=lambda s: (s.therapist_id, s.starts_at, s.location_id, s.ends_at))
+    for _, of_therapist in groupby(in_order, key=lambda s: s.therapist_id):
+        covered = EPOCH
+        for stretch in of_therapist:
+            rest = clipped(stretch, covered, stretch.ends_at)
+            if rest is not None:
+                result.append(rest)
+                covered = rest.ends_at
+    return result
+
+
+def next_cell(instant: datetime) -> datetime:
+    """The first grid point at or after an instant."""
+    return instant + (EPOCH - instant) % CELL
+
+
+def cell_of(instant: datetime) -> datetime:
+    """The start of the grid cell that an instant lies in."""
+    return instant - (instant - EPOCH) % CELL
