@@ -1,0 +1,44 @@
+"""Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
+
+from scheduler.models.audit import AuditEvent
+from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models.explainer import ExplainerVersion
+from scheduler.models.messaging import Attempt, Channel, Fate, Kind, OutboxMessage
+from scheduler.models.operations import BookingCount, Heartbeat
+from scheduler.models.practice import (
+    AppointmentType,
+    ClinicPolicy,
+    License,
+    Location,
+    StateRule,
+    Therapist,
+    TherapistLanguage,
+)
+from scheduler.models.schedule import Slot, WorkingHours
+
+__all__ = [
+    "Appointment",
+    "AppointmentType",
+    "Attempt",
+    "AuditEvent",
+    "BookingCount",
+    "Channel",
+    "ClinicPolicy",
+    "ExplainerVersion",
+    "Fate",
+    "Heartbeat",
+    "IdempotencyKey",
+    "Kind",
+    "License",
+    "Location",
+    "ManageLink",
+    "Needling",
+    "OutboxMessage",
+    "Patient",
+    "Slot",
+    "StateRule",
+    "Status",
+    "Therapist",
+    "TherapistLanguage",
+    "WorkingHours",
+]

@@ -1,0 +1,129 @@
+"""Patients and their visits, the links that open them, and the keys that make a repeated request one booking."""
+
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+from uuid6 import uuid7
+
+from scheduler.db import Base
+from scheduler.models.explainer import ExplainerVersion
+from scheduler.models.practice import AppointmentType, Location, Therapist
+
+
+class Status(StrEnum):
+    """FHIR R4 appointment status words. All but `cancelled` hold their slots."""
+
+    BOOKED = "booked"
+    ARRIVED = "arrived"
+    FULFILLED = "fulfilled"
+    CANCELLED = "cancelled"
+    NOSHOW = "noshow"
+
+
+class Needling(StrEnum):
+    """How the patient feels about needles; asked at booking, never a consent."""
+
+    OPEN = "open"
+    TALK_FIRST = "talk_first"
+    NONE = "none"
+
+
+def _one_of(words: type[StrEnum]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+class Patient(Base):
+    """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge."""
+
+    __tablename__ = "patient"
+    __table_args__ = (
+        CheckConstraint("email IS NOT NULL OR phone IS NOT NULL", name="reachable"),
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        CheckConstraint("length(email) BETWEEN 3 AND 254", name="email_length"),
+        CheckConstraint("length(phone) BETWEEN 3 AND 20", name="phone_length"),
+        CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(String(200))
+    email: Mapped[str | None] = mapped_column(String(254))
+    phone: Mapped[str | None] = mapped_column(String(20))
+    birth_date: Mapped[date | None]
+    language: Mapped[str] = mapped_column(String(2))
+    remind_by_email: Mapped[bool]
+    remind_by_sms: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Appointment(Base):
+    """A visit. It holds exactly the slots from its start to its end plus buffer, and stores no slot's id.
+
+    `visit_version` rises with every move (messages are owed per version); `link_generation` with every new link.
+    `explainer_version_id` is what the patient was shown; none means "not shown" (staff booked).
+    """
+
+    __tablename__ = "appointment"
+    __table_args__ = (
+        UniqueConstraint("id", "therapist_id", "location_id"),
+        CheckConstraint("ends_at > starts_at", name="ends_after_start"),
+        CheckConstraint("buffer_minutes >= 0 AND buffer_minutes % 15 = 0", name="buffer_on_grid"),
+        CheckConstraint(f"status IN ({_one_of(Status)})", name="status_known"),
+        CheckConstraint(f"needling IN ({_one_of(Needling)})", name="needling_known"),
+        CheckConstraint("(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_at_goes_with_status"),
+        CheckConstraint("visit_version >= 1", name="visit_version_positive"),
+        CheckConstraint("link_generation >= 1", name="link_generation_positive"),
+        Index(None, "therapist_id", "starts_at"),
+        Index(None, "patient_id"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    patient_id: Mapped[UUID] = mapped_column(ForeignKey("patient.id"))
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"))
+    explainer_version_id: Mapped[int | None] = mapped_column(ForeignKey("explainer_version.id"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    buffer_minutes: Mapped[int]
+    status: Mapped[str] = mapped_column(String(20), default=Status.BOOKED)
+    needling: Mapped[str] = mapped_column(String(20))
+    note_sealed: Mapped[bytes | None]
+    visit_version: Mapped[int] = mapped_column(default=1)
+    link_generation: Mapped[int] = mapped_column(default=1)
+    booked_at: Mapped[datetime]
+    cancelled_at: Mapped[datetime | None]
+    cancel_reason_sealed: Mapped[bytes | None]
+
+    therapist: Mapped[Therapist] = relationship(lazy="raise")
+    location: Mapped[Location] = relationship(lazy="raise")
+    appointment_type: Mapped[AppointmentType] = relationship(lazy="raise")
+    explainer_version: Mapped[ExplainerVersion | None] = relationship(lazy="raise")
+
+    @property
+    def slots_end(self) -> datetime:
+        """The end of the last cell that the visit holds: its own end plus the buffer."""
+        return self.ends_at + timedelta(minutes=self.buffer_minutes)
+
+
+class ManageLink(Base):
+    """One generation of a visit's link: enough to find it and to derive its token again, never the token."""
+
+    __tablename__ = "manage_link"
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(12))
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+
+
+class IdempotencyKey(Base):
+    """A request that was answered with 201: inserted first, so that its repeats wait for it and find its visit."""
+
+    __tablename__ = "idempotency_key"
+    __table_args__ = (CheckConstraint("length(key) BETWEEN 8 AND 255", name="key_length"),)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    appointment_id: Mapped[UUID] = mapped_column(
+        ForeignKey("appointment.id", deferrable=True, initially="DEFERRED"), unique=True
+    )
+    created_at: Mapped[datetime] = mapped_column(index=True)

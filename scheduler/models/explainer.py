@@ -1,0 +1,32 @@
+"""The treatment explainer, as patients were shown it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scheduler.db import Base
+
+
+class ExplainerVersion(Base):
+    """One immutable wording in one language (triggers refuse UPDATE and DELETE); the newest published is shown.
+
+    `sections` is a list of {"id", "heading", "html"}; `content_sha256` covers title and sections.
+    """
+
+    __tablename__ = "explainer_version"
+    __table_args__ = (
+        UniqueConstraint("version", "language"),
+        CheckConstraint("length(version) > 0", name="version_given"),
+        CheckConstraint("length(content_sha256) = 64", name="hash_given"),
+        CheckConstraint("length(source) > 0", name="source_given"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(String(40))
+    language: Mapped[str] = mapped_column(String(2))
+    title: Mapped[str] = mapped_column(String(200))
+    sections: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    source: Mapped[str] = mapped_column(String(1000))
+    content_sha256: Mapped[str] = mapped_column(String(64))
+    published_at: Mapped[datetime]

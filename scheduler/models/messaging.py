@@ -1,0 +1,80 @@
+"""What is owed to people, and every try to deliver it."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+from uuid6 import uuid7
+
+from scheduler.db import Base
+
+OWED = text("status = 'owed'")
+
+
+class Kind(StrEnum):
+    CONFIRMATION = "confirmation"
+    REMINDER = "reminder"
+    CANCELLATION = "cancellation"
+
+
+class Channel(StrEnum):
+    EMAIL = "email"
+    SMS = "sms"
+
+
+class Fate(StrEnum):
+    """`owed` until it ends as one of the others; suppressed and failed say why."""
+
+    OWED = "owed"
+    SENT = "sent"
+    SUPPRESSED = "suppressed"
+    FAILED = "failed"
+
+
+class OutboxMessage(Base):
+    """One message owed about one version of a visit, from `due_at` on; a reminder's offset is part of its name."""
+
+    __tablename__ = "outbox_message"
+    __table_args__ = (
+        UniqueConstraint(
+            "appointment_id", "kind", "channel", "offset_minutes", "visit_version", name="uq_outbox_message_owed_once"
+        ),
+        CheckConstraint("kind IN ('confirmation', 'reminder', 'cancellation')", name="kind_known"),
+        CheckConstraint("channel IN ('email', 'sms')", name="channel_known"),
+        CheckConstraint("status IN ('owed', 'sent', 'suppressed', 'failed')", name="status_known"),
+        CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
+        CheckConstraint("status NOT IN ('suppressed', 'failed') OR reason IS NOT NULL", name="reason_given"),
+        CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_goes_with_status"),
+        Index("ix_outbox_message_owed", "due_at", sqlite_where=OWED, postgresql_where=OWED),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"))
+    kind: Mapped[str] = mapped_column(String(40))
+    channel: Mapped[str] = mapped_column(String(20))
+    offset_minutes: Mapped[int] = mapped_column(default=0)
+    visit_version: Mapped[int]
+    due_at: Mapped[datetime]
+    status: Mapped[str] = mapped_column(String(20), default=Fate.OWED)
+    reason: Mapped[str | None] = mapped_column(String(200))
+    sent_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class Attempt(Base):
+    """One try to deliver a message."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        UniqueConstraint("message_id", "number"),
+        CheckConstraint("number >= 1", name="number_positive"),
+        CheckConstraint("finished_at IS NULL OR finished_at >= started_at", name="times_in_order"),
+        CheckConstraint("(finished_at IS NULL) = (outcome IS NULL)", name="outcome_goes_with_end"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("outbox_message.id"))
+    number: Mapped[int]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(200))

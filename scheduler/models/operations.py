@@ -1,0 +1,26 @@
+"""What running the software needs to remember."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scheduler.db import Base
+
+
+class Heartbeat(Base):
+    """The last time the workers' scheduler was alive, on the database's clock."""
+
+    __tablename__ = "heartbeat"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    beat_at: Mapped[datetime]
+
+
+class BookingCount(Base):
+    """How many visits one network address booked in one hour; the address is kept as a keyed hash only."""
+
+    __tablename__ = "booking_count"
+    __table_args__ = (CheckConstraint("booked >= 0", name="booked_not_negative"),)
+    address_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True, index=True)
+    booked: Mapped[int]

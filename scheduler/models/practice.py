@@ -1,0 +1,141 @@
+"""The practice: where it works, who works there, what they may do, what it offers, how it wants to be booked."""
+
+from datetime import date, datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scheduler.db import Base
+
+NEEDLING_RULES = ("permitted", "silent", "forbidden")
+STATE_IS_TWO_CAPITALS = "length(state) = 2 AND state = upper(state)"
+
+
+class Location(Base):
+    """A clinic with its own wall clock (an IANA zone), its state's licensing law, and an area of near locations."""
+
+    __tablename__ = "location"
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint("length(time_zone) > 0", name="time_zone_given"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    area: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(500))
+    state: Mapped[str] = mapped_column(String(2))
+    time_zone: Mapped[str] = mapped_column(String(64))
+    phone: Mapped[str] = mapped_column(String(40))
+
+
+class Therapist(Base):
+    """A physical therapist. Their row is the lock that every writer of their slots takes first."""
+
+    __tablename__ = "therapist"
+    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    credentials: Mapped[str] = mapped_column(String(100))
+    active: Mapped[bool] = mapped_column(default=True)
+
+
+class TherapistLanguage(Base):
+    """A language (ISO 639-1) in which a therapist treats."""
+
+    __tablename__ = "therapist_language"
+    __table_args__ = (CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"), primary_key=True)
+    language: Mapped[str] = mapped_column(String(2), primary_key=True)
+
+
+class License(Base):
+    """What a therapist may do in a state: kind `pt`, or the dry-needling qualification that a state rule names.
+
+    Both dates belong to the licence; they are days on the wall calendar of the location where it is used.
+    """
+
+    __tablename__ = "license"
+    __table_args__ = (
+        UniqueConstraint("therapist_id", "kind", "state", "number"),
+        CheckConstraint("length(kind) > 0", name="kind_given"),
+        CheckConstraint("length(number) > 0", name="number_given"),
+        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint("valid_until >= valid_from", name="dates_in_order"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
+    kind: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(2))
+    number: Mapped[str] = mapped_column(String(60))
+    valid_from: Mapped[date]
+    valid_until: Mapped[date]
+    evidence: Mapped[str | None] = mapped_column(String(500))
+    verified_by: Mapped[str | None] = mapped_column(String(200))
+    verified_at: Mapped[datetime | None]
+
+
+class StateRule(Base):
+    """What a state asks of physical therapists who needle, from a day on; the newest rule that has begun is in force.
+
+    Data with a source and a day of review, never code and never legal advice. `qualification` names the kind of licence
+    needed beside `pt` (None: no other); `training_hours` is for information.
+    """
+
+    __tablename__ = "state_rule"
+    __table_args__ = (
+        UniqueConstraint("state", "valid_from"),
+        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint(f"needling IN {NEEDLING_RULES}", name="needling_known"),
+        CheckConstraint("training_hours >= 0", name="training_hours_not_negative"),
+        CheckConstraint("length(source) > 0", name="source_given"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(2))
+    valid_from: Mapped[date]
+    needling: Mapped[str] = mapped_column(String(20))
+    qualification: Mapped[str | None] = mapped_column(String(40))
+    training_hours: Mapped[int | None]
+    source: Mapped[str] = mapped_column(String(1000))
+    review_on: Mapped[date]
+
+
+class AppointmentType(Base):
+    """A kind of visit; minutes and the buffer after it are whole cells of the booking grid."""
+
+    __tablename__ = "appointment_type"
+    __table_args__ = (
+        CheckConstraint("minutes BETWEEN 15 AND 480 AND minutes % 15 = 0", name="minutes_on_grid"),
+        CheckConstraint("buffer_minutes BETWEEN 0 AND 240 AND buffer_minutes % 15 = 0", name="buffer_on_grid"),
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    position: Mapped[int] = mapped_column(unique=True)
+    minutes: Mapped[int]
+    buffer_minutes: Mapped[int] = mapped_column(default=0)
+    new_patient: Mapped[bool]
+    includes_needling: Mapped[bool]
+
+
+class ClinicPolicy(Base):
+    """How the clinic wants to be booked: one row, started from the environment, then edited by the clinic."""
+
+    __tablename__ = "clinic_policy"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="single_row"),
+        CheckConstraint("length(clinic_name) BETWEEN 1 AND 200", name="clinic_name_length"),
+        CheckConstraint("access_goal_hours > 0", name="goal_positive"),
+        CheckConstraint("access_target > 0 AND access_target <= 1", name="target_is_share"),
+        CheckConstraint("booking_notice_minutes >= 0", name="notice_not_negative"),
+        CheckConstraint("booking_horizon_days > 0", name="horizon_positive"),
+        CheckConstraint("hold_minutes > 0", name="hold_positive"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+    clinic_name: Mapped[str] = mapped_column(String(200))
+    access_goal_hours: Mapped[int]
+    access_target: Mapped[float] = mapped_column(Numeric(4, 3, asdecimal=False))
+    booking_notice_minutes: Mapped[int]
+    booking_horizon_days: Mapped[int]
+    hold_minutes: Mapped[int]
+    reminders: Mapped[str] = mapped_column(String(500))

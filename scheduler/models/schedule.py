@@ -1,0 +1,82 @@
+"""The calendar: weekly working hours, and the cells of the booking grid made from them."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scheduler.db import Base
+
+FREE = text("fit > 0")
+
+
+class WorkingHours(Base):
+    """Weekly local hours of one therapist at one location.
+
+    Weekday 0 is Monday. Minutes count from local midnight; `closes_minute` may run past 24 * 60 into the next day.
+    """
+
+    __tablename__ = "working_hours"
+    __table_args__ = (
+        CheckConstraint("weekday BETWEEN 0 AND 6", name="weekday_known"),
+        CheckConstraint("opens_minute BETWEEN 0 AND 1425 AND opens_minute % 15 = 0", name="opens_on_grid"),
+        CheckConstraint(
+            "closes_minute > opens_minute AND closes_minute <= opens_minute + 1440 AND closes_minute % 15 = 0",
+            name="closes_on_grid",
+        ),
+        CheckConstraint("valid_until IS NULL OR valid_until >= valid_from", name="dates_in_order"),
+        Index(None, "therapist_id", "location_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    weekday: Mapped[int]
+    opens_minute: Mapped[int]
+    closes_minute: Mapped[int]
+    valid_from: Mapped[date]
+    valid_until: Mapped[date | None]
+
+
+class Slot(Base):
+    """One cell of the booking grid in a therapist's working time.
+
+    Its key makes overlap impossible, wherever the therapist works; no appointment means free. `fit` is how many free
+    cells follow each other from here on, capped at the longest visit: a hint for search, never trusted by a claim.
+    `needling` says whether a visit with dry needling may start here (licence and state rule on that local day).
+    The trigger tr_slot_taken_once is the second lock: a taken cell never passes to another visit unless freed first.
+    """
+
+    __tablename__ = "slot"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["appointment_id", "therapist_id", "location_id"],
+            ["appointment.id", "appointment.therapist_id", "appointment.location_id"],
+            name="fk_slot_appointment",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        CheckConstraint("(appointment_id IS NULL) = (fit > 0)", name="free_fits_something"),
+        CheckConstraint("fit >= 0", name="fit_not_negative"),
+        CheckConstraint("starts_at % 900000000 = 0", name="on_grid").ddl_if(dialect="sqlite"),
+        CheckConstraint("EXTRACT(epoch FROM starts_at) % 900 = 0", name="on_grid").ddl_if(dialect="postgresql"),
+        Index(
+            "ix_slot_free_at", "location_id", "starts_at", "therapist_id", "fit", "needling",
+            sqlite_where=FREE, postgresql_where=FREE,
+        ),
+        Index(
+            "ix_slot_free_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling",
+            sqlite_where=FREE, postgresql_where=FREE,
+        ),
+        Index(
+            "ix_slot_appointment", "appointment_id",
+            sqlite_where=text("appointment_id IS NOT NULL"), postgresql_where=text("appointment_id IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )  # fmt: skip
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"), primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    appointment_id: Mapped[UUID | None]
+    fit: Mapped[int]
+    needling: Mapped[bool]
