@@ -1,0 +1,46 @@
+"""The practice as its visitors see it: policy, locations, therapists, appointment types."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from config import PolicyStart
+from scheduler.errors import Invalid
+from scheduler.models import AppointmentType, ClinicPolicy, Location, Therapist, TherapistLanguage, WorkingHours
+
+
+def policy(session: Session) -> ClinicPolicy:
+    return session.execute(select(ClinicPolicy)).scalar_one()
+
+
+def start_policy(session: Session, start: PolicyStart) -> None:
+    """Give a new clinic its first policy; an existing one is never touched."""
+    if session.get(ClinicPolicy, 1) is None:
+        session.add(ClinicPolicy(id=1, **asdict(start)))
+
+
+def locations(session: Session) -> Sequence[Location]:
+    return session.scalars(select(Location).order_by(Location.name)).all()
+
+
+def appointment_types(session: Session) -> Sequence[AppointmentType]:
+    return session.scalars(select(AppointmentType).order_by(AppointmentType.position)).all()
+
+
+def therapists(session: Session, location_id: int | None = None) -> list[tuple[Therapist, list[str], list[int]]]:
+    """Return active therapists by name, each with languages and the ids of the locations where they have hours."""
+    if location_id is not None and session.get(Location, location_id) is None:
+        raise Invalid("location", "There is no location with this id.")
+    languages, places = defaultdict(list), defaultdict(list)
+    for therapist_id, language in session.execute(select(TherapistLanguage.therapist_id, TherapistLanguage.language)):
+        languages[therapist_id].append(language)
+    for therapist_id, place in session.execute(select(WorkingHours.therapist_id, WorkingHours.location_id).distinct()):
+        places[therapist_id].append(place)
+    return [
+        (therapist, sorted(languages[therapist.id]), sorted(places[therapist.id]))
+        for therapist in session.scalars(select(Therapist).where(Therapist.active).order_by(Therapist.name))
+        if location_id is None or location_id in places[therapist.id]
+    ]

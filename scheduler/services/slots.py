@@ -1,0 +1,288 @@
+"""The cells of the booking grid: planned from weekly hours, claimed by visits, freed again.
+
+Whoever writes cells locks the therapist first (several: in id order), writes, and refits. The lock keeps PostgreSQL
+free of deadlocks; the condition in the UPDATE, the key and the trigger decide who wins (docs/decisions/0003-slots.md).
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BindParameter, CursorResult, TextClause, Update, bindparam, func, select, text, update
+from sqlalchemy.orm import Session
+
+from scheduler.db import UtcDateTime
+from scheduler.errors import SlotTaken
+from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Location, Slot, Therapist, WorkingHours
+from scheduler.services import licensing
+from scheduler.timeline import (
+    CELL,
+    DAY,
+    Stretch,
+    clipped,
+    disjoint,
+    first_instant,
+    local_date,
+    next_cell,
+    worked_days,
+    working_time,
+    zone_of,
+)
+
+# `{cell}` is the length of a cell: microseconds on SQLite, an interval on PostgreSQL. The planned stretches come as one
+# JSON document, so that the database makes the cells itself; every statement touches only what differs.
+CELL_LENGTH = {"sqlite": "900000000", "postgresql": "INTERVAL '15 minutes'"}
+STRETCHES = {
+    "sqlite": """
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') * 1000000,
+            json_extract(value, '$[3]'), json_extract(value, '$[4]') FROM json_each(:stretches)""",
+    "postgresql": """
+        SELECT (value->>0)::int, (value->>1)::int, to_timestamp((value->>2)::bigint),
+            (value->>3)::int, (value->>4)::int = 1 FROM json_array_elements(CAST(:stretches AS json))""",
+}
+PLANNED = """
+    WITH RECURSIVE step(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM step WHERE i + 1 < :longest),
+    stretch(therapist_id, location_id, starts_at, cells, needling) AS ({stretches}),
+    planned AS MATERIALIZED (
+        SELECT therapist_id, location_id, starts_at + i * {cell} AS starts_at, needling,
+            CASE WHEN cells - i < :cap THEN cells - i ELSE :cap END AS fit
+        FROM stretch JOIN step ON i < cells)
+"""
+DELETE_UNPLANNED = (
+    PLANNED
+    + """
+    DELETE FROM slot WHERE therapist_id IN :therapists AND starts_at >= :start AND starts_at < :end
+        AND appointment_id IS NULL AND (therapist_id, starts_at, location_id, needling) NOT IN (
+            SELECT therapist_id, starts_at, location_id, needling FROM planned)
+"""
+)
+INSERT_MISSING = (
+    PLANNED
+    + """
+    INSERT INTO slot (therapist_id, starts_at, location_id, needling, fit)
+    SELECT therapist_id, starts_at, location_id, needling, fit FROM planned WHERE true
+    ON CONFLICT (therapist_id, starts_at) DO NOTHING
+"""
+)
+COUNT_UNPLANNED = (
+    PLANNED
+    + """
+    SELECT count(*) FROM slot WHERE starts_at >= :start AND appointment_id IS NULL
+        AND (therapist_id, starts_at, location_id, needling) NOT IN (
+            SELECT therapist_id, starts_at, location_id, needling FROM planned)
+"""
+)
+# Free cells that follow each other share an island: their start less as many cells as come before them is the same.
+FITTING = """
+    WITH free AS (
+        SELECT therapist_id, starts_at, location_id, starts_at - {cell} * row_number()
+            OVER (PARTITION BY therapist_id, location_id ORDER BY starts_at) AS island
+        FROM slot WHERE appointment_id IS NULL AND {where}),
+    run AS (
+        SELECT therapist_id, starts_at, row_number()
+            OVER (PARTITION BY therapist_id, location_id, island ORDER BY starts_at DESC) AS cells FROM free),
+    fitting AS (
+        SELECT therapist_id, starts_at, CASE WHEN cells < :cap THEN cells ELSE :cap END AS fit FROM run)
+"""
+REFIT = (
+    FITTING.replace("{where}", "therapist_id IN :therapists AND starts_at >= :before AND starts_at < :after")
+    + """
+    UPDATE slot SET fit = fitting.fit FROM fitting
+    WHERE slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
+        AND slot.starts_at < :end AND slot.fit <> fitting.fit
+"""
+)
+COUNT_MISFITS = (
+    FITTING.replace("{where}", "true")
+    + """
+    SELECT count(*) FROM slot JOIN fitting
+        ON slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
+    WHERE slot.fit <> fitting.fit
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many cells a plan added and removed."""
+
+    added: int = 0
+    removed: int = 0
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(self.added + other.added, self.removed + other.removed)
+
+
+def lock(session: Session, therapist_ids: Collection[int]) -> None:
+    """Take the therapists' rows, in id order; on SQLite the whole database is ours already (BEGIN IMMEDIATE)."""
+    rows = select(Therapist.id).where(Therapist.id.in_(therapist_ids)).order_by(Therapist.id)
+    session.execute(rows.with_for_update(key_share=True)).all()
+
+
+def claim(session: Session, appointment: Appointment) -> None:
+    """Take the cells of a new visit or raise SlotTaken. The therapist must be locked; the database decides."""
+    cells = (
+        update(Slot)
+        .where(
+            Slot.therapist_id == appointment.therapist_id,
+            Slot.location_id == appointment.location_id,
+            Slot.starts_at >= appointment.starts_at,
+            Slot.starts_at < appointment.slots_end,
+            Slot.appointment_id.is_(None),
+        )
+        .values(appointment_id=appointment.id, fit=0)
+    )
+    if _rows_changed(session, cells) != (appointment.slots_end - appointment.starts_at) // CELL:
+        raise SlotTaken("Somebody else has just taken this time.")
+    refit(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end)
+
+
+def free(session: Session, appointment: Appointment, *, now: datetime) -> None:
+    """Give back all cells of a visit; those still ahead and in the plan are on offer again at once."""
+    lock(session, [appointment.therapist_id])
+    _rows_changed(session, update(Slot).where(Slot.appointment_id == appointment.id).values(appointment_id=None, fit=1))
+    replan(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end, now=now)
+
+
+def replan(
+    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime, *, now: datetime
+) -> Changes:
+    """Bring the cells of locked therapists in [start, end) in line with hours and licences; taken cells stay."""
+    changes = plan_cells(session, therapist_ids, start, end, now=now)
+    refit(session, therapist_ids, start, end)
+    return changes
+
+
+def plan_cells(
+    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime, *, now: datetime
+) -> Changes:
+    """Delete free cells that are no longer planned and insert those that are missing; the caller refits.
+
+    Cells that have begun are history: they are neither added nor removed.
+    """
+    plan_from = next_cell(max(start, now))
+    plan = _plan(session, therapist_ids, plan_from, end)
+    removed = _changed(session, DELETE_UNPLANNED, therapists=list(therapist_ids), start=plan_from, end=end, **plan)
+    added = _changed(session, INSERT_MISSING, **plan)
+    return Changes(added, removed)
+
+
+def _plan(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> dict[str, Any]:
+    """Return what the statements over PLANNED bind: one document of stretches, and two bounds of their cells."""
+    stretches = planned_time(session, therapist_ids, start, end)
+    rows = [(s.therapist_id, s.location_id, int(s.starts_at.timestamp()), s.cells, int(s.needling)) for s in stretches]
+    longest = max((s.cells for s in stretches), default=0)
+    return {"stretches": json.dumps(rows), "longest": longest, "cap": longest_visit(session)}
+
+
+def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
+    """The working time of active, licensed therapists in [start, end): hours on real days, cut at local midnights."""
+    licences = licensing.licences_of(session, therapist_ids)
+    rows = session.execute(
+        select(WorkingHours, Location.state, Location.time_zone)
+        .join(Location, Location.id == WorkingHours.location_id)
+        .join(Therapist, Therapist.id == WorkingHours.therapist_id)
+        .where(Therapist.active, Therapist.id.in_(therapist_ids))
+        .order_by(WorkingHours.id)
+    ).all()
+    pieces = (
+        Stretch(
+            hours.therapist_id,
+            hours.location_id,
+            from_,
+            until,
+            licences.may_needle(hours.therapist_id, state, local_date(from_, zone_of(time_zone))),
+        )
+        for hours, state, time_zone in rows
+        for from_, until in _daily_pieces(hours, time_zone, start, end)
+        if licences.may_treat(hours.therapist_id, state, local_date(from_, zone_of(time_zone)))
+    )
+    in_window = (clipped(piece, start, end) for piece in pieces)
+    return disjoint(piece for piece in in_window if piece is not None)
+
+
+def _daily_pieces(
+    hours: WorkingHours, time_zone: str, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield each worked stretch near [start, end), cut in two where it runs past local midnight."""
+    zone = zone_of(time_zone)
+    for day in worked_days(hours, local_date(start, zone) - DAY, local_date(end, zone)):
+        opens, closes = working_time(hours, day, zone)
+        midnight = first_instant(day + DAY, 0, zone)
+        if opens < min(closes, midnight):
+            yield opens, min(closes, midnight)
+        if midnight < closes:
+            yield midnight, closes
+
+
+def horizon_end(policy: ClinicPolicy, now: datetime) -> datetime:
+    """Where the plan ends: the first midnight (UTC) after the last bookable start's day, so it moves once a day."""
+    last = now + timedelta(days=policy.booking_horizon_days + 1)
+    return last.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
+
+
+def plan_ahead(session: Session, therapist_ids: Sequence[int], *, now: datetime) -> Changes:
+    """Plan some therapists' cells to the horizon; doing it twice changes nothing more.
+
+    The worker plans one therapist a transaction (three months are some 3,000 cells), so that no booking waits long.
+    """
+    lock(session, therapist_ids)
+    policy = session.execute(select(ClinicPolicy)).scalar_one()
+    return replan(session, therapist_ids, now, horizon_end(policy, now), now=now)
+
+
+def longest_visit(session: Session) -> int:
+    """Cells that the longest appointment type needs, buffer included: the cap of `fit`."""
+    longest = func.max(AppointmentType.minutes + AppointmentType.buffer_minutes)
+    return (session.execute(select(longest)).scalar_one() or 15) // 15
+
+
+def count_misfits(session: Session) -> int:
+    """Free cells whose `fit` is not what a recount of the whole calendar gives."""
+    return int(_run(session, COUNT_MISFITS, cap=longest_visit(session)).scalar_one())
+
+
+def count_unplanned(session: Session, *, now: datetime) -> int:
+    """Free cells ahead that the hours and licences, as they now stand, do not give."""
+    last = session.scalars(select(Slot.starts_at).order_by(Slot.starts_at.desc()).limit(1)).first() or now
+    plan = _plan(session, session.scalars(select(Therapist.id)).all(), next_cell(now), max(last, now) + CELL)
+    return int(_run(session, COUNT_UNPLANNED, start=next_cell(now), **plan).scalar_one())
+
+
+def refit(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> None:
+    """Recount `fit` where a change of [start, end) can have changed it."""
+    cap = longest_visit(session)
+    reach = cap * CELL
+    _run(session, REFIT, therapists=list(therapist_ids), before=start - reach, after=end + reach, end=end, cap=cap)
+
+
+def _rows_changed(session: Session, change: Update) -> int:
+    result = session.execute(change, execution_options={"synchronize_session": False})
+    assert isinstance(result, CursorResult)  # noqa: S101 for the type checker: an UPDATE always gives one
+    return result.rowcount
+
+
+def _run(session: Session, sql: str, **values: Any) -> CursorResult[Any]:  # noqa: ANN401 whatever the statement binds
+    result = session.execute(_statement(sql, session.get_bind().dialect.name), values)
+    assert isinstance(result, CursorResult)  # noqa: S101 for the type checker: text always gives one
+    return result
+
+
+def _changed(session: Session, sql: str, **values: Any) -> int:  # noqa: ANN401
+    """Run a change; return its rows, which Python's SQLite driver does not count where a statement begins with WITH."""
+    result = _run(session, sql, **values)
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    return int(session.execute(select(func.changes())).scalar_one()) if sqlite else result.rowcount
+
+
+@cache
+def _statement(sql: str, dialect: str) -> TextClause:
+    types: dict[str, BindParameter[Any]] = {"therapists": bindparam("therapists", expanding=True)} | {
+        name: bindparam(name, type_=UtcDateTime()) for name in ("start", "end", "before", "after")
+    }
+    used = [bind for name, bind in types.items() if re.search(rf":{name}\b", sql)]
+    return text(sql.format(cell=CELL_LENGTH[dialect], stretches=STRETCHES[dialect])).bindparams(*used)

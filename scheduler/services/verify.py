@@ -1,0 +1,183 @@
+"""Counts violations of every invariant, from the rows alone, without trusting the code that wrote them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, exists, func, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from scheduler.db import Base, UtcDateTime
+from scheduler.models import (
+    Appointment,
+    AppointmentType,
+    AuditEvent,
+    ExplainerVersion,
+    Fate,
+    IdempotencyKey,
+    Kind,
+    Location,
+    ManageLink,
+    OutboxMessage,
+    Patient,
+    Slot,
+    Status,
+)
+from scheduler.services import audit, explainer, licensing, slots
+from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
+
+Rows = Select[Any]
+LIVE = Appointment.status != Status.CANCELLED
+OWED = OutboxMessage.status == Fate.OWED
+SENT_LATE = OutboxMessage.sent_at > Appointment.cancelled_at
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How many rows break one rule."""
+
+    rule: str
+    violations: int
+
+
+def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
+    """Yield one finding for each rule, in the order of the invariants (docs/architecture.md); 0 is the promise."""
+    yield Finding("visits that overlap another visit of the same therapist", _overlapping(session))
+    yield Finding("visits that do not hold exactly their own slots", _without_their_slots(session))
+    yield Finding("slots held by a cancelled visit", _count(session, _held_by_cancelled()))
+    yield Finding("visits ahead that the therapist is not licensed for", _unlicensed(session, now))
+    yield Finding("free slots ahead that are not in the plan", slots.count_unplanned(session, now=now))
+    yield Finding("free slots whose fit is not what a recount gives", slots.count_misfits(session))
+    yield Finding("visits without a link", _count(session, _visits_without(ManageLink.appointment_id)))
+    yield Finding("visits without an audit row of their booking", _count(session, _unaudited("booked", true())))
+    yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited("cancelled", ~LIVE)))
+    yield Finding("idempotency keys without their visit", _count(session, _orphaned_keys()))
+    yield Finding(
+        "reachable visits that owe no confirmation", _count(session, _owing_nothing(Kind.CONFIRMATION, true()))
+    )
+    yield Finding("cancelled visits that owe no word of it", _count(session, _owing_nothing(Kind.CANCELLATION, ~LIVE)))
+    yield Finding("messages still owed for a cancelled visit", _count(session, _stale(OWED)))
+    yield Finding("messages sent after their visit was cancelled", _count(session, _stale(SENT_LATE)))
+    yield Finding("instants not stored as UTC", _not_utc(session))
+    yield Finding("explainer versions that no longer match their hash", _changed_explainers(session))
+    yield Finding("visits booked by patients who were shown nothing", _count(session, _shown_nothing()))
+    yield Finding("patients shared by several public bookings", _count(session, _shared_patients()))
+
+
+def _count(session: Session, rows: Rows) -> int:
+    return session.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
+
+
+def _overlapping(session: Session) -> int:
+    """Live visits that begin before an earlier one of the same therapist has ended, wherever they are."""
+    earlier_end = func.max(Appointment.ends_at).over(
+        partition_by=Appointment.therapist_id, order_by=(Appointment.starts_at, Appointment.id), rows=(None, -1)
+    )
+    visits = select(Appointment.starts_at, earlier_end.label("earlier_end")).where(LIVE).subquery()
+    return _count(session, select(visits.c.starts_at).where(visits.c.starts_at < visits.c.earlier_end))
+
+
+def _without_their_slots(session: Session) -> int:
+    """Live visits that hold other cells than every one from their start to their end plus buffer."""
+    held = (
+        select(
+            Slot.appointment_id,
+            func.count().label("cells"),
+            func.min(Slot.starts_at).label("first"),
+            func.max(Slot.starts_at).label("last"),
+        )
+        .where(Slot.appointment_id.is_not(None))
+        .group_by(Slot.appointment_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            Appointment.starts_at,
+            Appointment.ends_at,
+            Appointment.buffer_minutes,
+            held.c.cells,
+            held.c.first,
+            held.c.last,
+        )
+        .outerjoin(held, held.c.appointment_id == Appointment.id)
+        .where(LIVE)
+    )
+    broken = 0
+    for starts_at, ends_at, buffer_minutes, *held_cells in rows:
+        start, end = cell_of(starts_at), next_cell(ends_at + timedelta(minutes=buffer_minutes))
+        broken += held_cells != [(end - start) // CELL, start, end - CELL]
+    return broken
+
+
+def _held_by_cancelled() -> Rows:
+    return select(Slot.starts_at).join(Appointment, Appointment.id == Slot.appointment_id).where(~LIVE)
+
+
+def _unlicensed(session: Session, now: datetime) -> int:
+    rows = session.execute(
+        select(
+            Appointment.therapist_id,
+            Appointment.starts_at,
+            Location.state,
+            Location.time_zone,
+            AppointmentType.includes_needling,
+        )
+        .join(Location, Location.id == Appointment.location_id)
+        .join(AppointmentType, AppointmentType.id == Appointment.appointment_type_id)
+        .where(Appointment.status == Status.BOOKED, Appointment.starts_at >= now)
+    ).all()
+    licences = licensing.licences_of(session, {row.therapist_id for row in rows})
+    return sum(
+        not (licences.may_needle if needling else licences.may_treat)(
+            therapist_id, state, local_date(starts_at, zone_of(time_zone))
+        )
+        for therapist_id, starts_at, state, time_zone, needling in rows
+    )
+
+
+def _visits_without(column: InstrumentedAttribute[UUID]) -> Rows:
+    return select(Appointment.id).where(~exists().where(column == Appointment.id))
+
+
+def _unaudited(action: str, visits: ColumnElement[bool]) -> Rows:
+    noted = select(AuditEvent.entity_id).where(AuditEvent.action == f"appointment.{action}")
+    return select(Appointment.id).where(visits, audit.entity_id(Appointment.id).not_in(noted))
+
+
+def _orphaned_keys() -> Rows:
+    visit = exists().where(Appointment.id == IdempotencyKey.appointment_id)
+    return select(IdempotencyKey.key).where(~visit)
+
+
+def _owing_nothing(kind: Kind, visits: ColumnElement[bool]) -> Rows:
+    owed = exists().where(OutboxMessage.appointment_id == Appointment.id, OutboxMessage.kind == kind)
+    reachable = select(Appointment.id).join(Patient, Patient.id == Appointment.patient_id)
+    return reachable.where(visits, Patient.email.is_not(None), ~owed)
+
+
+def _stale(how: ColumnElement[bool]) -> Rows:
+    messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
+    return messages.where(~LIVE, OutboxMessage.kind != Kind.CANCELLATION, how)
+
+
+def _not_utc(session: Session) -> int:
+    """On SQLite an instant is a whole number; PostgreSQL's timestamptz cannot hold anything else."""
+    if session.get_bind().dialect.name != "sqlite":
+        return 0
+    instants = [c for t in Base.metadata.tables.values() for c in t.columns if isinstance(c.type, UtcDateTime)]
+    wrong = (select(func.count()).where(func.typeof(instant).not_in(["integer", "null"])) for instant in instants)
+    return sum(session.execute(count).scalar_one() for count in wrong)
+
+
+def _changed_explainers(session: Session) -> int:
+    return sum(not explainer.unchanged(version) for version in session.scalars(select(ExplainerVersion)))
+
+
+def _shown_nothing() -> Rows:
+    return select(Appointment.id).where(Appointment.explainer_version_id.is_(None))
+
+
+def _shared_patients() -> Rows:
+    return select(Appointment.patient_id).group_by(Appointment.patient_id).having(func.count() > 1)
