@@ -1,0 +1,57 @@
+"""create_app puts the web application together; it never touches the database."""
+
+from apiflask import APIFlask
+from flask.json.provider import JSONProvider
+from sqlalchemy import Engine
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import ROOT, Settings
+from scheduler.clock import Clock
+from scheduler.keys import Keyring
+from scheduler.web import problems, requests
+from scheduler.web.api import api
+from scheduler.web.context import Context
+from scheduler.web.limiting import limiter
+from scheduler.web.ops import ops
+from scheduler.web.patient import patient
+from scheduler.web.strict_json import StrictJson
+
+LARGEST_BODY = 64 * 1024
+DESCRIPTION = "Book physical-therapy visits. Errors are RFC 9457 problems; ids are opaque strings."
+
+
+def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
+    app = APIFlask(
+        "scheduler",
+        title="Physical-therapy scheduler",
+        version="1",
+        spec_path="/api/openapi.json",
+        docs_path=None,
+        json_errors=False,
+        template_folder=str(ROOT / "templates"),
+        static_folder=str(ROOT / "scheduler" / "web" / "static"),
+    )
+    provider: type[JSONProvider] = StrictJson
+    app.json = provider(app)
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        MAX_CONTENT_LENGTH=LARGEST_BODY,
+        MAX_FORM_MEMORY_SIZE=LARGEST_BODY,
+        OPENAPI_VERSION="3.1.0",
+        DESCRIPTION=DESCRIPTION,
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_404_RESPONSE=False,
+        RATELIMIT_ENABLED=settings.rate_limits,
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    keys = Keyring.of(settings.link_keys, settings.field_keys)
+    app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
+    limiter.init_app(app)
+    requests.install(app, https=settings.base_url.startswith("https://"))
+    problems.install(app)
+    for blueprint in (api, ops, patient):
+        app.register_blueprint(blueprint)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app

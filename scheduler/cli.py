@@ -1,0 +1,218 @@
+"""The commands of `flask --app wsgi`."""
+
+import sqlite3
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from config import ROOT, Settings
+from scheduler import schema, serve, worker
+from scheduler.clock import Clock, FixedClock
+from scheduler.db import reading, transaction
+from scheduler.errors import ClinicError
+from scheduler.keys import Keyring
+from scheduler.services import demo, explainer, practice, verify
+from scheduler.services.demo import DemoClinic
+from scheduler.services.explainer import Wording
+
+WORDINGS = ROOT / "templates" / "explainer"
+
+
+def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> None:
+    """Add every command to the app; each gets what it needs from here."""
+    keys = Keyring.of(settings.link_keys, settings.field_keys)
+    for command in (
+        _database(settings, engine, clock),
+        _demo(engine, clock, keys),
+        _worker(settings, engine, clock),
+        _verify(engine, clock),
+        _backup(engine),
+        _restore(engine),
+        _serve(app, settings, engine, clock, keys),
+    ):
+        app.cli.add_command(command)
+
+
+def prepare(settings: Settings, engine: Engine, clock: Clock) -> None:
+    """Bring the schema to this code's version, with the policy's start and the explainer's newest wording."""
+    schema.upgrade(engine)
+    with transaction(engine) as session:
+        practice.start_policy(session, settings.policy)
+        explainer.publish(session, wordings(), now=clock.now())
+
+
+def wordings() -> list[Wording]:
+    """The explainer's texts from their files, one a version and language."""
+    return [Wording(**tomllib.loads(path.read_text())) for path in sorted(WORDINGS.glob("*.toml"))]
+
+
+def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
+    group = AppGroup("db", help="The schema.")
+
+    @group.command("upgrade")
+    def upgrade() -> None:
+        """Bring the schema to the newest version. Safe to run again, and from several processes at once."""
+        prepare(settings, engine, clock)
+        click.echo("The schema is at the newest version.")
+
+    @group.command("downgrade")
+    @click.argument("revision", default="-1")
+    def downgrade(revision: str) -> None:
+        """Take the schema back to REVISION (one step by default; `base` drops everything)."""
+        schema.downgrade(engine, revision)
+        click.echo(f"The schema was taken back: {revision}.")
+
+    return group
+
+
+def _demo(engine: Engine, clock: Clock, keys: Keyring) -> click.Command:
+    @click.command("demo")
+    @click.option("--locations", type=click.IntRange(1, 500), default=4, show_default=True)
+    @click.option("--therapists", type=click.IntRange(1, 5000), default=12, show_default=True)
+    @click.option("--days", type=click.IntRange(1, 730), default=90, show_default=True, help="How far to plan ahead.")
+    @click.option("--booked", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Share taken.")
+    @click.option("--seed", type=int, default=1, show_default=True)
+    def command(locations: int, therapists: int, days: int, booked: float, seed: int) -> None:
+        """Fill an empty database with an invented clinic."""
+        _fill(engine, clock, keys, DemoClinic(locations, therapists, days, booked, seed))
+
+    return command
+
+
+def _fill(engine: Engine, clock: Clock, keys: Keyring, clinic: DemoClinic) -> None:
+    columns = (TextColumn("Demo clinic, therapists"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress, _spoken():
+        bar = progress.add_task("", total=clinic.therapists)
+        with transaction(engine) as session:
+            demo.fill(
+                session,
+                clinic,
+                keys=keys,
+                now=clock.now(),
+                progress=lambda done, _all: progress.update(bar, completed=done),
+            )
+
+
+def _worker(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
+    @click.command("worker")
+    @click.option("--once", is_flag=True, help="Do all that is due, then exit.")
+    @click.option("--at", type=str, help="Take this time with its offset for now; not in production.")
+    def command(once: bool, at: str | None) -> None:
+        """Run the background jobs."""
+        if at is not None and settings.production:
+            raise click.UsageError("--at is for tests and trials; production always uses the real time.")
+        at_work = worker.Worker(engine, FixedClock(_instant(at)) if at is not None else clock)
+        with _spoken():
+            at_work.run_due()
+        if not once:
+            worker.run(at_work)
+
+    return command
+
+
+def _verify(engine: Engine, clock: Clock) -> click.Command:
+    @click.command("verify")
+    def command() -> None:
+        """Count violations of every invariant; exit 1 if any is not 0."""
+        total = 0
+        with _spoken(), reading(engine) as session:
+            for finding in verify.verify(session, now=clock.now()):
+                click.echo(f"{finding.violations:7d}  {finding.rule}")
+                total += finding.violations
+        sys.exit(1 if total else 0)
+
+    return command
+
+
+def _backup(engine: Engine) -> click.Command:
+    @click.command("backup")
+    @click.argument("file", type=click.Path(path_type=Path))
+    def command(file: Path) -> None:
+        """Write a consistent copy of a SQLite database to FILE, while it is in use."""
+        source = _sqlite_path(engine)
+        if file.exists():
+            raise click.UsageError(f"{file} exists already; name a new file.")
+        partial = file.with_name(file.name + ".partial")
+        _copy(source, partial)
+        partial.replace(file)
+        click.echo(f"Copied to {file}.")
+
+    return command
+
+
+def _restore(engine: Engine) -> click.Command:
+    @click.command("restore")
+    @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+    def command(file: Path) -> None:
+        """Replace the SQLite database by the copy in FILE. Stop server and worker first."""
+        target = _sqlite_path(engine)
+        with schema.alone(engine):
+            _copy(file, target)
+        click.echo(f"Restored from {file}.")
+
+    return command
+
+
+def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> click.Command:
+    @click.command("serve")
+    def command() -> None:
+        """Set up, then run web server and worker in the foreground: what `make run` does."""
+        at_work = worker.Worker(engine, clock)
+        with _spoken():
+            prepare(settings, engine, clock)
+            with schema.alone(engine):
+                with reading(engine) as session:
+                    empty = demo.is_empty(session)
+                if empty and not settings.production:
+                    _fill(engine, clock, keys, DemoClinic())
+            at_work.run_due()
+        engine.dispose()  # no connection is shared across a fork
+        sys.exit(serve.serve(app, settings, lambda: worker.run(at_work)))
+
+    return command
+
+
+def _sqlite_path(engine: Engine) -> Path:
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        raise click.UsageError("This is for SQLite only; for PostgreSQL use pg_dump and pg_restore.")
+    return Path(engine.url.database)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy by SQLite's backup API: a plain copy of the file misses what stands in the write-ahead log."""
+    if not source.exists():
+        raise click.UsageError(f"There is no database at {source}.")
+    with sqlite3.connect(source) as from_, sqlite3.connect(target) as to:
+        from_.backup(to)
+    from_.close()
+    to.close()
+    target.chmod(0o600)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(f"--at {text!r} is no time; write it like 2026-11-23T09:00:00-06:00.") from error
+    if instant.tzinfo is None:
+        raise click.UsageError(f"--at {text!r} names no instant: add an offset, as in {text}-06:00.")
+    return instant
+
+
+@contextmanager
+def _spoken() -> Iterator[None]:
+    """Say what went wrong as one sentence, without a traceback, for errors that the clinic's words know."""
+    try:
+        yield
+    except (ClinicError, explainer.WordingChanged) as error:
+        raise click.ClickException(str(error)) from error

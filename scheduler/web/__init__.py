@@ -1,0 +1,1 @@
+"""HTTP only: a request becomes a frozen command, one transaction, and an answer."""

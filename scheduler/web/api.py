@@ -1,0 +1,243 @@
+"""The JSON API, /api/v1: the contract with other programs."""
+
+import re
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from apiflask import APIBlueprint
+from flask import Response, request
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from scheduler.db import reading, transaction
+from scheduler.errors import Invalid, NotBookable
+from scheduler.models import Location
+from scheduler.services import availability, booking, explainer, practice
+from scheduler.services.availability import Find, Offer, SlotName
+from scheduler.timeline import zone_of
+from scheduler.web import problems, schemas
+from scheduler.web.context import context
+from scheduler.web.limiting import ATTEMPTS, hashed_address, limiter
+
+KEY = re.compile(r"[\x20-\x7e]{8,255}")
+api = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Booking")
+
+
+@api.before_request
+def _well_formed() -> None:
+    """Refuse what no schema could name: another media type, a body that is no object, a query field given twice."""
+    for field, values in request.args.lists():
+        if len(values) > 1:
+            raise Invalid(field, "is given more than once")
+    if request.method == "POST":
+        if request.get_data() and not request.is_json:
+            raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+        if not isinstance(request.get_json(force=True), dict):
+            raise BadRequest("The body must be a JSON object.")
+
+
+@api.get("/locations")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.output(schemas.LocationList)
+def locations(_query: schemas.NoQuery) -> Response:
+    """Every location with its address, state and time zone."""
+    with reading(context().engine) as session:
+        return _json({"items": [_location(place) for place in practice.locations(session)]})
+
+
+@api.get("/therapists")
+@api.input(schemas.TherapistsQuery, location="query")
+@api.output(schemas.TherapistList)
+def therapists(query_data: schemas.TherapistsQuery) -> Response:
+    """Every therapist, or those with hours at one location."""
+    with reading(context().engine) as session:
+        found = practice.therapists(session, query_data.location)
+    return _json(
+        {
+            "items": [
+                {
+                    "id": str(therapist.id),
+                    "name": therapist.name,
+                    "credentials": therapist.credentials,
+                    "languages": languages,
+                    "location_ids": [str(location_id) for location_id in location_ids],
+                }
+                for therapist, languages, location_ids in found
+            ]
+        }
+    )
+
+
+@api.get("/appointment-types")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.output(schemas.AppointmentTypeList)
+def appointment_types(_query: schemas.NoQuery) -> Response:
+    """Every kind of visit, in the order to propose them. Anyone may book any of them."""
+    with reading(context().engine) as session:
+        kinds = practice.appointment_types(session)
+    return _json(
+        {
+            "items": [
+                {
+                    "id": str(kind.id),
+                    "name": kind.name,
+                    "minutes": kind.minutes,
+                    "new_patient": kind.new_patient,
+                    "includes_needling": kind.includes_needling,
+                }
+                for kind in kinds
+            ]
+        }
+    )
+
+
+@api.get("/slots")
+@api.input(schemas.SlotsQuery, location="query")
+@api.output(schemas.SlotPage)
+def slots(query_data: schemas.SlotsQuery) -> Response:
+    """Starts that can be booked at this moment, soonest first."""
+    find = Find(
+        appointment_type_id=query_data.appointment_type,
+        location_id=query_data.location,
+        therapist_id=query_data.therapist,
+        language=query_data.language,
+        from_=query_data.from_,
+        to=query_data.to,
+        limit=query_data.limit,
+        after=availability.parse_cursor(query_data.cursor) if query_data.cursor is not None else None,
+    )
+    with reading(context().engine) as session:
+        page = availability.search(session, find, now=context().clock.now())
+    return _json({"items": [_offer(offer) for offer in page.offers], "next_cursor": page.next_cursor})
+
+
+@api.get("/explainer")
+@api.input(schemas.ExplainerQuery, location="query")
+@api.output(schemas.ExplainerOut)
+def current_explainer(query_data: schemas.ExplainerQuery) -> Response:
+    """The treatment explainer that patients are to be shown before they book."""
+    with reading(context().engine) as session:
+        shown = explainer.current(session, query_data.language)
+    return _json(
+        {"version": shown.version, "language": shown.language, "title": shown.title, "sections": shown.sections}
+    )
+
+
+@api.post("/appointments")
+@limiter.limit(ATTEMPTS)
+@api.input(schemas.BookBody, location="json")
+@api.output(schemas.VisitOut, status_code=201)
+def book(json_data: schemas.BookBody) -> Response:
+    """Book a visit. The header Idempotency-Key (8 to 255 characters) makes a repeat of the request safe."""
+    now, keys, engine = context().clock.now(), context().keys, context().engine
+    try:
+        with transaction(engine) as session:
+            visit = booking.book(session, _command(json_data), keys=keys, now=now)
+            return _visit(visit, status=201)
+    except NotBookable as refusal:
+        with reading(engine) as session:
+            others = availability.alternatives(session, json_data.slot, json_data.appointment_type, now=now)
+        return problems.problem(409, refusal.code, str(refusal), alternatives=[_offer(offer) for offer in others])
+
+
+@api.get("/appointments/<token>")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.output(schemas.VisitOut)
+def view(token: str, _query: schemas.NoQuery) -> Response:
+    """One visit as it stands."""
+    with reading(context().engine) as session:
+        return _visit(booking.view(session, token, keys=context().keys))
+
+
+@api.post("/appointments/<token>/cancel")
+@limiter.limit(ATTEMPTS)
+@api.input(schemas.CancelBody, location="json")
+@api.output(schemas.VisitOut)
+def cancel(token: str, json_data: schemas.CancelBody) -> Response:
+    """Cancel a visit and free its time at once; cancelling again changes nothing."""
+    now, keys = context().clock.now(), context().keys
+    with transaction(context().engine) as session:
+        return _visit(booking.cancel(session, token, json_data.reason, keys=keys, now=now))
+
+
+def _command(body: schemas.BookBody) -> booking.BookVisit:
+    patient = booking.PatientDetails(
+        name=body.patient.name,
+        email=body.patient.email,
+        phone=body.patient.phone,
+        birth_date=body.patient.birth_date,
+        language=body.language,
+        remind_by_email=body.reminders.email,
+        remind_by_sms=body.reminders.sms,
+    )
+    return booking.BookVisit(
+        slot_id=body.slot,
+        appointment_type_id=body.appointment_type,
+        patient=patient,
+        explainer_version=body.consent.explainer_version,
+        explainer_language=body.consent.language,
+        needling=body.needling,
+        note=body.note,
+        repeatable=_repeatable(),
+        address=hashed_address() if context().settings.rate_limits else None,
+    )
+
+
+def _repeatable() -> booking.Repeatable:
+    """The request's key and the hash of its body as parsed: spacing and the order of fields make no difference."""
+    key = request.headers.get("Idempotency-Key", "")
+    if not KEY.fullmatch(key):
+        raise Invalid("Idempotency-Key", "give this header 8 to 255 printable characters, new for each booking")
+    body = orjson.dumps(request.get_json(force=True), option=orjson.OPT_SORT_KEYS)
+    return booking.Repeatable(key, sha256(body).hexdigest())
+
+
+def _visit(visit: booking.Visit, status: int = 200) -> Response:
+    """The same object from every verb; whoever has the link sees no name, address or answer in it."""
+    appointment, token = visit.appointment, visit.token
+    shown = appointment.explainer_version
+    body = {
+        "id": str(appointment.id),
+        "status": appointment.status,
+        "start": _local(appointment.starts_at, appointment.location.time_zone),
+        "end": _local(appointment.ends_at, appointment.location.time_zone),
+        "location": _place(appointment.location),
+        "therapist": {"id": str(appointment.therapist_id), "name": appointment.therapist.name},
+        "appointment_type": str(appointment.appointment_type_id),
+        "explainer_version": shown.version if shown else None,
+        "token": token,
+        "manage_url": f"{context().settings.base_url}/appointments/{token}",
+    }
+    answer = _json(body, status)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _offer(offer: Offer) -> dict[str, Any]:
+    slot: SlotName = offer.slot
+    return {
+        "id": str(slot),
+        "start": _local(slot.starts_at, offer.time_zone),
+        "end": _local(offer.ends_at, offer.time_zone),
+        "location": {"id": str(slot.location_id), "name": offer.location_name, "time_zone": offer.time_zone},
+        "therapist": {"id": str(slot.therapist_id), "name": offer.therapist_name},
+        "appointment_type": str(offer.appointment_type_id),
+    }
+
+
+def _location(place: Location) -> dict[str, str]:
+    fields = ("name", "area", "address", "state", "time_zone", "phone")
+    return {"id": str(place.id)} | {field: getattr(place, field) for field in fields}
+
+
+def _place(place: Location) -> dict[str, str]:
+    return {"id": str(place.id), "name": place.name, "time_zone": place.time_zone}
+
+
+def _local(instant: datetime, time_zone: str) -> str:
+    return instant.astimezone(zone_of(time_zone)).isoformat(timespec="seconds")
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, mimetype="application/json")

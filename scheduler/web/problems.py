@@ -1,0 +1,96 @@
+"""Every error becomes an answer here: problem+json (RFC 9457) under /api, a plain page elsewhere."""
+
+from typing import Any
+
+import orjson
+import structlog
+from apiflask import APIFlask
+from apiflask.exceptions import HTTPError
+from flask import Response, g, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from scheduler.errors import ClinicError, Conflict, ConstraintViolated, Invalid, NotFound, TooMany, Unavailable
+
+RETRY_SECONDS = 5
+TITLES = {
+    "invalid": "Some values cannot be used",
+    "not-found": "Not found",
+    "unavailable": "Not possible right now",
+    "too-many": "Too many requests",
+    "conflict": "This contradicts what is stored",
+    "visit-closed": "This visit can no longer be changed here",
+    "slot-taken": "This time is taken",
+    "too-soon": "This time is too soon",
+    "too-late": "This time is too far ahead",
+    "not-licensed": "Not offered there on that day",
+}
+log = structlog.get_logger()
+
+
+def install(app: APIFlask) -> None:
+    app.register_error_handler(ClinicError, clinic_error)
+    app.register_error_handler(HTTPException, http_error)
+    app.error_processor(validation_error)
+
+
+def problem(status: int, code: str, detail: str, title: str | None = None, **more: Any) -> Response:  # noqa: ANN401
+    """Answer with a problem; its `type` ends in the code, and leads to where the documentation explains it."""
+    title = title or TITLES[code]
+    if not request.path.startswith("/api/"):
+        page = render_template("error.html", title=title, detail=detail, status=status)
+        return Response(page, status, mimetype="text/html")
+    body = {"type": f"/api/docs#{code}", "title": title, "status": status, "detail": detail, **more}
+    return Response(orjson.dumps(body), status, content_type="application/problem+json")
+
+
+def invalid(*errors: tuple[str, str]) -> Response:
+    named = [{"field": field, "message": message} for field, message in errors]
+    return problem(422, "invalid", "; ".join(f"{field}: {message}" for field, message in errors), errors=named)
+
+
+def clinic_error(error: ClinicError) -> Response:
+    match error:
+        case Invalid():
+            return invalid((error.field, error.message))
+        case NotFound():
+            return problem(404, "not-found", str(error))
+        case TooMany():
+            return retry_later(problem(429, "too-many", str(error)), error.retry_after)
+        case Unavailable():
+            log.warning("database_unavailable", cause=type(error.__cause__).__name__)
+            return retry_later(problem(503, "unavailable", f"{error} Please try again shortly."), RETRY_SECONDS)
+        case Conflict():
+            if isinstance(error, ConstraintViolated):
+                log.error("constraint_violated", constraint=error.name)
+            return problem(409, error.code, str(error))
+        case _:
+            raise error
+
+
+def http_error(error: HTTPException) -> Response:
+    """Answer what Flask and Werkzeug refuse, and what nobody foresaw (logged with its traceback, told as 500)."""
+    status = error.code or 500
+    g.error = getattr(error, "original_exception", None)
+    code = error.name.lower().replace(" ", "-")
+    answer = problem(status, code, error.description or error.name, title=error.name)
+    for name, value in error.get_headers():
+        if name not in {"Content-Type", "Content-Length"}:
+            answer.headers[name] = value
+    return answer
+
+
+def validation_error(error: HTTPError) -> Response:
+    """Tell every field that a schema refused, by its dotted name in the request."""
+    fields = next(iter(error.detail.values())) if isinstance(error.detail, dict) and error.detail else {}
+    return invalid(*((field, _plain(message)) for field, messages in fields.items() for message in messages))
+
+
+def retry_later(answer: Response, seconds: int) -> Response:
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _plain(message: str) -> str:
+    if message == "Extra inputs are not permitted":
+        return "is not a field of this request"
+    return message.removeprefix("Value error, ")

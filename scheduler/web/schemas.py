@@ -1,0 +1,296 @@
+"""The shapes of the JSON API: what a request may hold, and what an answer holds (documented, and held by a test)."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from scheduler.models import Needling
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+OLDEST = date(1900, 1, 1)
+
+
+def _one_line(text: str) -> str:
+    if CONTROL.search(text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+def _plain_text(text: str) -> str:
+    if CONTROL_BUT_LINES.search(text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _email(text: str) -> str:
+    try:
+        found = validate_email(text, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"is no e-mail address: {error}") from error
+    return found.ascii_email or found.normalized
+
+
+def _phone(text: str) -> str:
+    """Numbers without a country are read as of the United States; stored as E.164."""
+    try:
+        number = phonenumbers.parse(text, "US")
+    except phonenumbers.NumberParseException as error:
+        raise ValueError("is no phone number") from error
+    if not phonenumbers.is_possible_number(number) or number.extension:
+        raise ValueError("is no phone number")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _bound(value: object) -> object:
+    """Read a date or an instant with an offset; years that no calendar here reaches are refused."""
+    if not isinstance(value, str):
+        raise ValueError("must be a date, or a time with its offset")  # noqa: TRY004 pydantic takes ValueError
+    if re.search(r"T.* [0-9]{2}:?[0-9]{2}$", value):
+        raise ValueError("has a blank where the offset's + was: write it as %2B in an address")
+    try:
+        if DATE.fullmatch(value):
+            return _in_reach(date.fromisoformat(value))
+        instant = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("must be a date (2026-11-23) or a time with its offset (2026-11-23T09:00:00-06:00)") from error
+    if instant.tzinfo is None:
+        raise ValueError("is a time without an offset, which names no instant")
+    _in_reach(instant.date())
+    return instant.astimezone(UTC)
+
+
+def _in_reach(day: date) -> date:
+    if not date(2000, 1, 1) <= day <= date(2200, 1, 1):
+        raise ValueError("must lie between the years 2000 and 2200")
+    return day
+
+
+def _birth_date(value: object) -> object:
+    if not isinstance(value, str) or not DATE.fullmatch(value):
+        raise ValueError("must be a date such as 1980-01-31")
+    if date.fromisoformat(value) < OLDEST:
+        raise ValueError("lies too far back")
+    return value
+
+
+def _is_true(value: object) -> object:
+    if value is not True:
+        raise ValueError("must be true: the patient was shown the explainer")
+    return value
+
+
+def _id(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        raise ValueError("is no id that was ever given")
+    return int(value)
+
+
+Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=str)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
+Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=str)]
+Name = Annotated[
+    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)
+]
+Email = Annotated[
+    str, StringConstraints(strict=True, max_length=254), AfterValidator(_one_line), AfterValidator(_email)
+]
+Phone = Annotated[str, StringConstraints(strict=True, max_length=40), AfterValidator(_one_line), AfterValidator(_phone)]
+Text = Annotated[str, StringConstraints(strict=True, max_length=500), AfterValidator(_plain_text)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Strict(BaseModel):
+    """Unknown fields are mistakes, and are named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoQuery(Strict):
+    pass
+
+
+class TherapistsQuery(Strict):
+    location: Id | None = None
+
+
+class SlotsQuery(Strict):
+    appointment_type: Id
+    location: Id | None = None
+    therapist: Id | None = None
+    language: Language | None = None
+    from_: Bound | None = Field(None, alias="from")
+    to: Bound | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
+class ExplainerQuery(Strict):
+    language: Language = "en"
+
+
+class PatientBody(Strict):
+    name: Name
+    email: Email | None = None
+    phone: Phone | None = None
+    birth_date: Annotated[date, BeforeValidator(_birth_date, json_schema_input_type=str)] | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "PatientBody":
+        if self.email is None and self.phone is None:
+            raise ValueError("give an e-mail address or a phone number, so that the clinic can reach the patient")
+        return self
+
+
+class ConsentBody(Strict):
+    """`acknowledged` means "I was shown this explainer", never agreement to treatment."""
+
+    explainer_version: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=40)]
+    language: Language = "en"
+    acknowledged: Annotated[Literal[True], BeforeValidator(_is_true)]
+
+
+class RemindersBody(Strict):
+    email: Flag = True
+    sms: Flag = False
+
+
+class BookBody(Strict):
+    slot: Annotated[str, StringConstraints(strict=True, max_length=100)]
+    appointment_type: Id
+    hold: Annotated[str, StringConstraints(strict=True, max_length=100)] | None = None
+    patient: PatientBody
+    consent: ConsentBody
+    needling: Needling = Needling.TALK_FIRST
+    language: Language = "en"
+    note: Text | None = None
+    reminders: RemindersBody = RemindersBody()
+
+
+class CancelBody(Strict):
+    reason: Text | None = None
+
+
+class LocationOut(BaseModel):
+    id: str
+    name: str
+    area: str
+    address: str
+    state: str
+    time_zone: str
+    phone: str
+
+
+class TherapistOut(BaseModel):
+    id: str
+    name: str
+    credentials: str
+    languages: list[str]
+    location_ids: list[str]
+
+
+class AppointmentTypeOut(BaseModel):
+    id: str
+    name: str
+    minutes: int
+    new_patient: bool
+    includes_needling: bool
+
+
+class LocationList(BaseModel):
+    items: list[LocationOut]
+
+
+class TherapistList(BaseModel):
+    items: list[TherapistOut]
+
+
+class AppointmentTypeList(BaseModel):
+    items: list[AppointmentTypeOut]
+
+
+class PlaceRef(BaseModel):
+    id: str
+    name: str
+    time_zone: str
+
+
+class TherapistRef(BaseModel):
+    id: str
+    name: str
+
+
+class SlotOut(BaseModel):
+    """A start that can be booked; times stand in the location's offset, `end` excludes any buffer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    start: AwareDatetime
+    end: AwareDatetime
+    location: PlaceRef
+    therapist: TherapistRef
+    appointment_type: str
+
+
+class SlotPage(BaseModel):
+    items: list[SlotOut]
+    next_cursor: str | None
+
+
+class SectionOut(BaseModel):
+    id: str
+    heading: str
+    html: str
+
+
+class ExplainerOut(BaseModel):
+    version: str
+    language: str
+    title: str
+    sections: list[SectionOut]
+
+
+class VisitOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    status: Literal["booked", "arrived", "fulfilled", "cancelled", "noshow"]
+    start: AwareDatetime
+    end: AwareDatetime
+    location: PlaceRef
+    therapist: TherapistRef
+    appointment_type: str
+    explainer_version: str | None
+    token: str
+    manage_url: str
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `errors` comes with 422, `alternatives` with a 409 for a known time that cannot be booked now."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None
+    alternatives: list[SlotOut] | None = None

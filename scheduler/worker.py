@@ -1,0 +1,89 @@
+"""The background jobs: APScheduler is only the clock of this process; one tick is one service call a transaction.
+
+Any number of workers may run: every step is safe twice and beside its twin.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Engine, select
+
+from scheduler.clock import Clock
+from scheduler.db import reading, transaction
+from scheduler.errors import ClinicError
+from scheduler.models import Therapist
+from scheduler.services import booking, health, limits, slots
+
+HEARTBEAT_SECONDS = 15
+PLAN_SECONDS = 15 * 60
+TIDY_SECONDS = 60 * 60
+STOPS = {signal.SIGTERM, signal.SIGINT}
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The ticks over one database. Each may be called at any time; what is done already stays done."""
+
+    engine: Engine
+    clock: Clock
+
+    def run_due(self) -> None:
+        """Do once all that is due now: what a start, and `worker --once`, needs."""
+        self.plan_slots()
+        self.tidy()
+        self.beat()
+
+    def beat(self) -> None:
+        with transaction(self.engine) as session:
+            health.beat(session)
+
+    def plan_slots(self) -> None:
+        """Extend and mend every calendar, one therapist a transaction, so that no booking waits long."""
+        with reading(self.engine) as session:
+            therapist_ids = session.scalars(select(Therapist.id).order_by(Therapist.id)).all()
+        changed = slots.Changes()
+        for therapist_id in therapist_ids:
+            with transaction(self.engine) as session:
+                changed += slots.plan_ahead(session, [therapist_id], now=self.clock.now())
+        if changed != slots.Changes():
+            log.info("slots_planned", added=changed.added, removed=changed.removed)
+
+    def tidy(self) -> None:
+        """Forget what is only kept for a time: keys of repeated requests, counts of bookings."""
+        with transaction(self.engine) as session:
+            booking.forget_old_keys(session, now=self.clock.now())
+            limits.forget_old_counts(session, now=self.clock.now())
+
+
+def run(worker: Worker) -> None:
+    """Tick until SIGTERM or SIGINT; the tick in hand is finished, a second signal changes nothing."""
+    # A late tick still runs, and several late ones run once; nothing here depends on a tick's exact time.
+    defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(2)}, job_defaults=defaults, timezone="UTC")
+    for tick, seconds in (
+        (worker.beat, HEARTBEAT_SECONDS),
+        (worker.plan_slots, PLAN_SECONDS),
+        (worker.tidy, TIDY_SECONDS),
+    ):
+        scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # threads inherit this: only the wait below sees the signals
+    scheduler.start()
+    signal.sigwait(STOPS)
+    scheduler.shutdown(wait=True)
+
+
+def _surviving(tick: Callable[[], None]) -> Callable[[], None]:
+    """Let a database that is away for a while cost one tick, not the worker."""
+
+    def attempt() -> None:
+        try:
+            tick()
+        except ClinicError as error:
+            log.warning("tick_failed", tick=tick.__name__, error=str(error))
+
+    return attempt

@@ -1,0 +1,113 @@
+"""What tests share: both databases built by the real migrations, a clock that stands still, an app, its client."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from apiflask import APIFlask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+
+import config
+from scheduler import cli
+from scheduler.app import create_app
+from scheduler.clock import FixedClock
+from scheduler.db import Base, make_engine
+from scheduler.keys import Keyring
+from tests import postgres
+from tests.clinic import Clinic
+
+MONDAY_MORNING = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 9:00 in Chicago
+BACKENDS = ("sqlite", "postgresql")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit the server from their parent
+        postgres.ensure_server()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The full drills run by `make drill` only; `make test` says how many it left to it."""
+    if config.option.markexpr:
+        return
+    drills = [item for item in items if item.get_closest_marker("drill")]
+    if drills:
+        config.hook.pytest_deselected(items=drills)
+        items[:] = [item for item in items if item not in drills]
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> config.Settings:
+    instance = tmp_path_factory.mktemp("instance")
+    return config.from_environment({"RATE_LIMITS": "off"}, instance=instance)
+
+
+@pytest.fixture
+def keys(settings: config.Settings) -> Keyring:
+    return Keyring.of(settings.link_keys, settings.field_keys)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(MONDAY_MORNING)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(settings: config.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "migrated.db"
+    engine = make_engine(f"sqlite:///{path}")
+    cli.prepare(settings, engine, FixedClock(MONDAY_MORNING))
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(settings: config.Settings) -> Iterator[Engine]:
+    engine = make_engine(config.driver_url(postgres.fresh_database(f"test_{worker_name()}")))
+    cli.prepare(settings, engine, FixedClock(MONDAY_MORNING))
+    yield engine
+    engine.dispose()
+
+
+def worker_name() -> str:
+    return os.environ.get("PYTEST_XDIST_WORKER", "alone")
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request: pytest.FixtureRequest, settings: config.Settings, tmp_path: Path) -> Iterator[Engine]:
+    """An empty, migrated database with the clinic's first policy and the explainer, on each of both in turn."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("migrated_sqlite")
+        path = tmp_path / "scheduler.db"
+        shutil.copy(template, path)
+        engine = make_engine(f"sqlite:///{path}")
+        yield engine
+        engine.dispose()
+        return
+    postgresql: Engine = request.getfixturevalue("migrated_postgresql")
+    with postgresql.begin() as connection:
+        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    cli.prepare(settings, postgresql, FixedClock(MONDAY_MORNING))
+    yield postgresql
+
+
+@pytest.fixture
+def clinic(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
+    """A small clinic with one licensed therapist in Chicago, planned ahead."""
+    return Clinic.standard(engine, clock, keys)
+
+
+@pytest.fixture
+def app(settings: config.Settings, engine: Engine, clock: FixedClock) -> APIFlask:
+    app = create_app(settings, engine, clock)
+    app.testing = True
+    return app
+
+
+@pytest.fixture
+def client(app: APIFlask) -> FlaskClient:
+    return app.test_client()
