@@ -8,10 +8,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
-from scheduler.web import problems, requests
+from scheduler.web import limiting, openapi, problems, requests
 from scheduler.web.api import api
 from scheduler.web.context import Context
-from scheduler.web.limiting import limiter
 from scheduler.web.ops import ops
 from scheduler.web.patient import patient
 from scheduler.web.strict_json import StrictJson
@@ -41,16 +40,17 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         DESCRIPTION=DESCRIPTION,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
         AUTO_404_RESPONSE=False,
-        RATELIMIT_ENABLED=settings.rate_limits,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
-    limiter.init_app(app)
     requests.install(app, https=settings.base_url.startswith("https://"))
     problems.install(app)
+    app.spec_processor(openapi.describe)
     for blueprint in (api, ops, patient):
         app.register_blueprint(blueprint)
+    if settings.rate_limits:
+        limiting.install(app)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -45,10 +45,11 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
 
 def prepare(settings: Settings, engine: Engine, clock: Clock) -> None:
     """Bring the schema to this code's version, with the policy's start and the explainer's newest wording."""
-    schema.upgrade(engine)
-    with transaction(engine) as session:
-        practice.start_policy(session, settings.policy)
-        explainer.publish(session, wordings(), now=clock.now())
+    with schema.alone(engine):
+        schema.upgrade(engine)
+        with transaction(engine) as session:
+            practice.start_policy(session, settings.policy)
+            explainer.publish(session, wordings(), now=clock.now())
 
 
 def wordings() -> list[Wording]:
@@ -69,7 +70,8 @@ def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     @click.argument("revision", default="-1")
     def downgrade(revision: str) -> None:
         """Take the schema back to REVISION (one step by default; `base` drops everything)."""
-        schema.downgrade(engine, revision)
+        with schema.alone(engine):
+            schema.downgrade(engine, revision)
         click.echo(f"The schema was taken back: {revision}.")
 
     return group
@@ -143,7 +145,8 @@ def _backup(engine: Engine) -> click.Command:
         if file.exists():
             raise click.UsageError(f"{file} exists already; name a new file.")
         partial = file.with_name(file.name + ".partial")
-        _copy(source, partial)
+        with _spoken():
+            _copy(source, partial)
         partial.replace(file)
         click.echo(f"Copied to {file}.")
 
@@ -156,7 +159,7 @@ def _restore(engine: Engine) -> click.Command:
     def command(file: Path) -> None:
         """Replace the SQLite database by the copy in FILE. Stop server and worker first."""
         target = _sqlite_path(engine)
-        with schema.alone(engine):
+        with schema.alone(engine), _spoken():
             _copy(file, target)
         click.echo(f"Restored from {file}.")
 
@@ -214,5 +217,5 @@ def _spoken() -> Iterator[None]:
     """Say what went wrong as one sentence, without a traceback, for errors that the clinic's words know."""
     try:
         yield
-    except (ClinicError, explainer.WordingChanged) as error:
+    except (ClinicError, explainer.WordingChanged, schema.SchemaDamaged, sqlite3.DatabaseError) as error:
         raise click.ClickException(str(error)) from error

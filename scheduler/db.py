@@ -96,13 +96,16 @@ class Base(DeclarativeBase):
 
 
 def make_engine(url: str) -> Engine:
-    """Make the engine for a database URL; on SQLite with WAL, synchronous=FULL and transactions begun by ourselves."""
+    """Make the engine for a database URL; on SQLite with WAL, synchronous=FULL and transactions begun by ourselves.
+
+    Statements' parameters are kept out of errors, and so out of logs: they hold patients' names.
+    """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, connect_args={"options": POSTGRESQL_OPTIONS})
+    return create_engine(url, connect_args={"options": POSTGRESQL_OPTIONS}, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -149,8 +152,8 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise refusal(error) from error
-    except PoolTimeout as error:
-        raise Unavailable("Every connection to the database is in use.") from error
+    except (PoolTimeout, sqlite3.OperationalError) as error:  # the second comes bare when connecting
+        raise Unavailable("The database cannot be reached now.") from error
     except DBAPIError as error:
         if _not_now(error):
             raise Unavailable("The database cannot do this now.") from error

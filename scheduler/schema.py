@@ -21,10 +21,12 @@ class SchemaDamaged(Exception):
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Migrate up; the caller holds `alone`."""
     _migrate(engine, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(engine: Engine, revision: str) -> None:
+    """Migrate down; the caller holds `alone`."""
     _migrate(engine, lambda config: command.downgrade(config, revision))
 
 
@@ -62,7 +64,7 @@ def alone(engine: Engine) -> Iterator[None]:
 
 
 def _migrate(engine: Engine, step: Callable[[Config], None]) -> None:
-    with alone(engine), engine.execution_options(sqlite_begin="PRAGMA foreign_keys = OFF").connect() as connection:
+    with engine.execution_options(sqlite_begin="PRAGMA foreign_keys = OFF").connect() as connection:
         sqlite = connection.dialect.name == "sqlite"
         if sqlite:  # the pragma works outside a transaction only, so it took the place of BEGIN
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -42,16 +42,26 @@ class Worker:
         with transaction(self.engine) as session:
             health.beat(session)
 
-    def plan_slots(self) -> None:
-        """Extend and mend every calendar, one therapist a transaction, so that no booking waits long."""
+    def plan_slots(self) -> slots.Changes:
+        """Extend and mend every calendar, in transactions so short that no booking waits long."""
         with reading(self.engine) as session:
             therapist_ids = session.scalars(select(Therapist.id).order_by(Therapist.id)).all()
         changed = slots.Changes()
         for therapist_id in therapist_ids:
-            with transaction(self.engine) as session:
-                changed += slots.plan_ahead(session, [therapist_id], now=self.clock.now())
+            changed += self._plan(therapist_id)
         if changed != slots.Changes():
             log.info("slots_planned", added=changed.added, removed=changed.removed)
+        return changed
+
+    def _plan(self, therapist_id: int) -> slots.Changes:
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            windows = slots.work_ahead(session, therapist_id, now=now)
+        changed = slots.Changes()
+        for window in windows:
+            with transaction(self.engine) as session:
+                changed += slots.plan_ahead(session, therapist_id, window, now=now)
+        return changed
 
     def tidy(self) -> None:
         """Forget what is only kept for a time: keys of repeated requests, counts of bookings."""
@@ -77,7 +87,7 @@ def run(worker: Worker) -> None:
     scheduler.shutdown(wait=True)
 
 
-def _surviving(tick: Callable[[], None]) -> Callable[[], None]:
+def _surviving(tick: Callable[[], object]) -> Callable[[], None]:
     """Let a database that is away for a while cost one tick, not the worker."""
 
     def attempt() -> None:

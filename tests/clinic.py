@@ -25,6 +25,7 @@ from scheduler.models import (
 from scheduler.services import availability, booking, slots
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
+from scheduler.worker import Worker
 
 LONG_AGO = date(2020, 1, 1)
 FAR_AHEAD = date(2099, 12, 31)
@@ -141,11 +142,8 @@ class Clinic:
                 setattr(session.get_one(ClinicPolicy, 1), name, value)
 
     def plan(self) -> slots.Changes:
-        changes = slots.Changes()
-        with transaction(self.engine) as session:
-            for therapist_id in session.scalars(select(Therapist.id).order_by(Therapist.id)).all():
-                changes += slots.plan_ahead(session, [therapist_id], now=self.clock.now())
-        return changes
+        """Let the worker plan every calendar."""
+        return Worker(self.engine, self.clock).plan_slots()
 
     def offers(self, kind: str = "Evaluation", **find: Any) -> list[Offer]:  # noqa: ANN401 fields of Find
         with reading(self.engine) as session:

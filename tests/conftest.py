@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apiflask import APIFlask
@@ -21,6 +22,7 @@ from tests import postgres
 from tests.clinic import Clinic
 
 MONDAY_MORNING = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 9:00 in Chicago
+LEFT_TO_DRILL = pytest.StashKey[int]()
 BACKENDS = ("sqlite", "postgresql")
 
 
@@ -30,13 +32,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The full drills run by `make drill` only; `make test` says how many it left to it."""
+    """The full drills run by `make drill` only."""
     if config.option.markexpr:
         return
     drills = [item for item in items if item.get_closest_marker("drill")]
-    if drills:
-        config.hook.pytest_deselected(items=drills)
-        items[:] = [item for item in items if item not in drills]
+    config.stash[LEFT_TO_DRILL] = len(drills)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_to_drill"] = len(drills)
+    items[:] = [item for item in items if item not in drills]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 pytest-xdist's own class
+    """Every worker of pytest-xdist collects the same tests; one of their counts is the count."""
+    node.config.stash[LEFT_TO_DRILL] = getattr(node, "workeroutput", {}).get("left_to_drill", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 pytest's own class
+    """Say what did not run."""
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    left = config.stash.get(LEFT_TO_DRILL, 0)
+    if left:
+        terminalreporter.write_line(f"NOT RUN HERE: {left} drills at full size (make drill runs them)")
+    if skipped:
+        terminalreporter.write_line(f"NOT RUN HERE: {skipped} tests, for the reasons above", red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from scheduler.services.availability import Find, Offer, SlotName
 from scheduler.timeline import zone_of
 from scheduler.web import problems, schemas
 from scheduler.web.context import context
-from scheduler.web.limiting import ATTEMPTS, hashed_address, limiter
+from scheduler.web.limiting import hashed_address
 
 KEY = re.compile(r"[\x20-\x7e]{8,255}")
 api = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Booking")
@@ -125,7 +125,6 @@ def current_explainer(query_data: schemas.ExplainerQuery) -> Response:
 
 
 @api.post("/appointments")
-@limiter.limit(ATTEMPTS)
 @api.input(schemas.BookBody, location="json")
 @api.output(schemas.VisitOut, status_code=201)
 def book(json_data: schemas.BookBody) -> Response:
@@ -151,7 +150,6 @@ def view(token: str, _query: schemas.NoQuery) -> Response:
 
 
 @api.post("/appointments/<token>/cancel")
-@limiter.limit(ATTEMPTS)
 @api.input(schemas.CancelBody, location="json")
 @api.output(schemas.VisitOut)
 def cancel(token: str, json_data: schemas.CancelBody) -> Response:

@@ -2,14 +2,22 @@
 
 import hmac
 
-from flask import request
+from flask import Flask, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from scheduler.web.context import context
 
-ATTEMPTS = "120 per minute"  # by one address at one process: above what people do, below what a script wants
-limiter = Limiter(get_remote_address, storage_uri="memory://")
+ATTEMPTS = "300 per minute"  # by one address at one process: above what people do, below what a script wants
+ATTEMPTS_SECONDS = 60
+
+
+def install(app: Flask) -> None:
+    """Brake every route that takes POST; call it when all routes are known."""
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    posts = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
+    for endpoint in posts:
+        app.view_functions[endpoint] = limiter.limit(ATTEMPTS)(app.view_functions[endpoint])
 
 
 def hashed_address() -> str:

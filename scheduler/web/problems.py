@@ -7,9 +7,10 @@ import structlog
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response, g, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from scheduler.errors import ClinicError, Conflict, ConstraintViolated, Invalid, NotFound, TooMany, Unavailable
+from scheduler.web.limiting import ATTEMPTS_SECONDS
 
 RETRY_SECONDS = 5
 TITLES = {
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 def install(app: APIFlask) -> None:
     app.register_error_handler(ClinicError, clinic_error)
     app.register_error_handler(HTTPException, http_error)
-    app.error_processor(validation_error)
+    app.register_error_handler(HTTPError, validation_error)
 
 
 def problem(status: int, code: str, detail: str, title: str | None = None, **more: Any) -> Response:  # noqa: ANN401
@@ -69,6 +70,8 @@ def clinic_error(error: ClinicError) -> Response:
 
 def http_error(error: HTTPException) -> Response:
     """Answer what Flask and Werkzeug refuse, and what nobody foresaw (logged with its traceback, told as 500)."""
+    if isinstance(error, TooManyRequests):
+        return clinic_error(TooMany("Too many requests from this connection.", retry_after=ATTEMPTS_SECONDS))
     status = error.code or 500
     g.error = getattr(error, "original_exception", None)
     code = error.name.lower().replace(" ", "-")
