@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -121,16 +122,25 @@ def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 SQLAlchemy's event p
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """One read transaction: a consistent view, no lock, nothing kept."""
-    with _translated(), Session(engine.execution_options(postgresql_readonly=True)) as session:
+    with _translated(), Session(_readers(engine)) as session:
         yield session
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """One write transaction: all of it is stored when the block ends, nothing when it raises."""
-    write = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-    with _translated(), Session(write, expire_on_commit=False) as session, session.begin():
+    with _translated(), Session(_writers(engine), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+@lru_cache(maxsize=8)
+def _readers(engine: Engine) -> Engine:
+    return engine.execution_options(postgresql_readonly=True)
+
+
+@lru_cache(maxsize=8)
+def _writers(engine: Engine) -> Engine:
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
 def database_now(session: Session) -> ColumnElement[datetime]:

@@ -117,6 +117,11 @@ class AppointmentType(Base):
     new_patient: Mapped[bool]
     includes_needling: Mapped[bool]
 
+    @property
+    def cells(self) -> int:
+        """How many cells of the grid a visit takes, its buffer included."""
+        return (self.minutes + self.buffer_minutes) // 15
+
 
 class ClinicPolicy(Base):
     """How the clinic wants to be booked: one row, started from the environment, then edited by the clinic."""

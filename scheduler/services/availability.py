@@ -3,15 +3,32 @@
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, String, and_, cast, exists, false, func, literal_column, null, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import Session
 
+from scheduler.db import UtcDateTime
 from scheduler.errors import Invalid, NotBookable, NotLicensed, SlotTaken, TooLate, TooSoon
 from scheduler.models import AppointmentType, ClinicPolicy, Location, Slot, Therapist, TherapistLanguage
 from scheduler.timeline import CELL, EPOCH, first_instant, zone_of
@@ -98,19 +115,15 @@ class Bookable:
 def search(session: Session, find: Find, *, now: datetime) -> Page:
     """Return the soonest bookable starts, by start and therapist. Two queries at any size."""
     policy, kind, zones = _terms(session, find)
-    found = (
-        select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
-        .where(*_rules(kind, policy, now).values(), *_wishes(find, zones))
-        .order_by(Slot.starts_at, Slot.therapist_id)
-        .limit(find.limit + 1)
-        .subquery()
-    )
-    rows = session.execute(
-        select(found, Location.name, Location.time_zone, Therapist.name)
-        .join(Location, Location.id == found.c.location_id)
-        .join(Therapist, Therapist.id == found.c.therapist_id)
-        .order_by(found.c.starts_at, found.c.therapist_id)
-    ).all()
+    wishes = {name: value for name, value in _wished(find).items() if value is not None}
+    dated = {name: wishes.pop(name) for name in ("from", "to") if _is_date(wishes.get(name))}
+    per_zone = [_midnights(name, day, zones) for name, day in dated.items()]
+    found = _found(kind.cells, kind.includes_needling, frozenset(wishes))
+    statement = _named(found.where(*per_zone)) if per_zone else _named_once(found)
+    values = _bounds(policy, now) | wishes | {"rows": find.limit + 1}
+    if find.after is not None:
+        values["after"], values["after_therapist"] = find.after
+    rows = session.execute(statement, values).all()
     offers = [_offer(row, kind) for row in rows[: find.limit]]
     return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
 
@@ -130,18 +143,13 @@ def require_bookable(session: Session, slot_id: str, appointment_type_id: int, *
     """Find a known start and ask the rules of search of it; raise Invalid for an unknown, NotBookable for a refused."""
     name = SlotName.parse(slot_id)
     policy, kind, _ = _terms(session, Find(appointment_type_id))
-    rules = _rules(kind, policy, now)
-    row = session.execute(
-        select(Location, Therapist, *rules.values())
-        .select_from(Slot)
-        .join(Location, Location.id == Slot.location_id)
-        .join(Therapist, Therapist.id == Slot.therapist_id)
-        .where(
-            Slot.therapist_id == name.therapist_id,
-            Slot.location_id == name.location_id,
-            Slot.starts_at == name.starts_at,
-        )
-    ).one_or_none()
+    rules = _rules(kind.cells, kind.includes_needling)
+    values = _bounds(policy, now) | {
+        "therapist": name.therapist_id,
+        "location": name.location_id,
+        "start": name.starts_at,
+    }
+    row = session.execute(_asked(kind.cells, kind.includes_needling), values).one_or_none()
     if row is None:
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
@@ -151,53 +159,106 @@ def require_bookable(session: Session, slot_id: str, appointment_type_id: int, *
     return Bookable(name, kind, policy, location, therapist)
 
 
-def _rules(kind: AppointmentType, policy: ClinicPolicy, now: datetime) -> dict[type[NotBookable], ColumnElement[bool]]:
+# Statements are put together once for each shape of question: that costs more than asking them.
+@cache
+def _rules(cells: int, needling: bool) -> dict[type[NotBookable], ColumnElement[bool]]:
     """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
 
     The number of cells stands as a literal and `fit > 0` as that very term: PostgreSQL's generic plan needs both to
     use the partial index.
     """
-    cells: ColumnElement[int] = literal_column(str((kind.minutes + kind.buffer_minutes) // 15))
+    enough: ColumnElement[int] = literal_column(str(cells))
     return {
-        TooSoon: Slot.starts_at >= now + timedelta(minutes=policy.booking_notice_minutes),
-        TooLate: Slot.starts_at <= now + timedelta(days=policy.booking_horizon_days),
-        NotLicensed: Slot.needling.is_(true()) if kind.includes_needling else true(),
-        SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= cells),
+        TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
+        TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
+        NotLicensed: Slot.needling.is_(true()) if needling else true(),
+        SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
     }
 
 
-def _wishes(find: Find, zones: Mapping[int, ZoneInfo]) -> list[ColumnElement[bool]]:
-    wishes: list[ColumnElement[bool]] = []
-    if find.location_id is not None:
-        wishes.append(Slot.location_id == find.location_id)
-    if find.therapist_id is not None:
-        wishes.append(Slot.therapist_id == find.therapist_id)
-    if find.language is not None:
-        spoken = TherapistLanguage.language == find.language
-        wishes.append(exists().where(TherapistLanguage.therapist_id == Slot.therapist_id, spoken))
-    if find.after is not None:
-        starts_at, therapist_id = find.after
-        later = or_(Slot.starts_at > starts_at, Slot.therapist_id > therapist_id)
-        wishes += [Slot.starts_at >= starts_at, later]
-    if find.from_ is not None:
-        wishes.append(_bounded(find.from_, zones, operator.ge))
-    if find.to is not None:
-        wishes.append(_bounded(find.to, zones, operator.lt))
-    return wishes
+def _bounds(policy: ClinicPolicy, now: datetime) -> dict[str, Any]:
+    """What the rules bind: the first and the last start that patients may book now."""
+    return {
+        "earliest": now + timedelta(minutes=policy.booking_notice_minutes),
+        "latest": now + timedelta(days=policy.booking_horizon_days),
+    }
 
 
-def _bounded(
-    bound: date | datetime, zones: Mapping[int, ZoneInfo], compare: Callable[..., ColumnElement[bool]]
-) -> ColumnElement[bool]:
-    """Compare starts with an instant, or with the midnight of a date in each location's own zone."""
-    if isinstance(bound, datetime):
-        return compare(Slot.starts_at, bound)
+@cache
+def _asked(cells: int, needling: bool) -> Select[*tuple[Any, ...]]:
+    """One start, with what each rule says of it."""
+    return (
+        select(Location, Therapist, *_rules(cells, needling).values())
+        .select_from(Slot)
+        .join(Location, Location.id == Slot.location_id)
+        .join(Therapist, Therapist.id == Slot.therapist_id)
+        .where(WISHES["therapist"], WISHES["location"], Slot.starts_at == bindparam("start", type_=UtcDateTime()))
+    )
+
+
+@cache
+def _found(cells: int, needling: bool, wishes: frozenset[str]) -> Select[int, int, datetime]:
+    """The starts that keep every rule and wish, soonest first."""
+    return (
+        select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
+        .where(*_rules(cells, needling).values(), *(WISHES[wish] for wish in sorted(wishes)))
+        .order_by(Slot.starts_at, Slot.therapist_id)
+        .limit(bindparam("rows"))
+    )
+
+
+def _named(found: Select[int, int, datetime]) -> Select[Any]:
+    """The found starts with the names of place and therapist, joined only after the limit was reached."""
+    start = found.subquery()
+    return (
+        select(start, Location.name, Location.time_zone, Therapist.name)
+        .join(Location, Location.id == start.c.location_id)
+        .join(Therapist, Therapist.id == start.c.therapist_id)
+        .order_by(start.c.starts_at, start.c.therapist_id)
+    )
+
+
+_named_once = cache(_named)
+WISHES: dict[str, ColumnElement[bool]] = {
+    "location": Slot.location_id == bindparam("location"),
+    "therapist": Slot.therapist_id == bindparam("therapist"),
+    "language": exists().where(
+        TherapistLanguage.therapist_id == Slot.therapist_id, TherapistLanguage.language == bindparam("language")
+    ),
+    "from": Slot.starts_at >= bindparam("from", type_=UtcDateTime()),
+    "to": Slot.starts_at < bindparam("to", type_=UtcDateTime()),
+    "after": and_(
+        Slot.starts_at >= bindparam("after", type_=UtcDateTime()),
+        or_(Slot.starts_at > bindparam("after", type_=UtcDateTime()), Slot.therapist_id > bindparam("after_therapist")),
+    ),
+}
+
+
+def _wished(find: Find) -> dict[str, Any]:
+    """What was wished, by its name in WISHES; None for what was not."""
+    return {
+        "location": find.location_id,
+        "therapist": find.therapist_id,
+        "language": find.language,
+        "from": find.from_,
+        "to": find.to,
+        "after": find.after,
+    }
+
+
+def _is_date(bound: date | datetime | None) -> bool:
+    return bound is not None and not isinstance(bound, datetime)
+
+
+def _midnights(name: str, day: date, zones: Mapping[int, ZoneInfo]) -> ColumnElement[bool]:
+    """Bound starts by the midnight of a date in each location's own zone."""
     by_midnight: dict[datetime, list[int]] = defaultdict(list)
     for location_id, zone in zones.items():
-        by_midnight[first_instant(bound, 0, zone)].append(location_id)
+        by_midnight[first_instant(day, 0, zone)].append(location_id)
+    compare = operator.ge if name == "from" else operator.lt
     return or_(
         false(),
-        *(and_(Slot.location_id.in_(ids), compare(Slot.starts_at, limit)) for limit, ids in by_midnight.items()),
+        *(and_(Slot.location_id.in_(ids), compare(Slot.starts_at, midnight)) for midnight, ids in by_midnight.items()),
     )
 
 
@@ -206,26 +267,29 @@ def _terms(session: Session, find: Find) -> tuple[ClinicPolicy, AppointmentType,
 
     The zones, by location, are only fetched when a date must become each location's midnight.
     """
-    wanted_zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
-    dated = any(bound is not None and not isinstance(bound, datetime) for bound in (find.from_, find.to))
-    row = session.execute(
-        select(
-            ClinicPolicy,
-            AppointmentType,
-            exists().where(Location.id == find.location_id) if find.location_id is not None else true(),
-            exists().where(Therapist.id == find.therapist_id) if find.therapist_id is not None else true(),
-            wanted_zones.scalar_subquery() if dated else null(),
-        ).join_from(ClinicPolicy, AppointmentType, AppointmentType.id == find.appointment_type_id)
-    ).one_or_none()
+    values = {"type": find.appointment_type_id, "location": find.location_id, "therapist": find.therapist_id}
+    row = session.execute(_asked_terms(_is_date(find.from_) or _is_date(find.to)), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
     policy, kind, location_known, therapist_known, zones = row
-    if not location_known:
+    if find.location_id is not None and not location_known:
         raise Invalid("location", "There is no location with this id.")
-    if not therapist_known:
+    if find.therapist_id is not None and not therapist_known:
         raise Invalid("therapist", "There is no therapist with this id.")
     pairs = (pair.split(" ", 1) for pair in (zones or "").split(",") if pair)
     return policy, kind, {int(location_id): zone_of(zone) for location_id, zone in pairs}
+
+
+@cache
+def _asked_terms(dated: bool) -> Select[Any]:
+    zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
+    return select(
+        ClinicPolicy,
+        AppointmentType,
+        exists().where(Location.id == bindparam("location")),
+        exists().where(Therapist.id == bindparam("therapist")),
+        zones.scalar_subquery() if dated else null(),
+    ).join_from(ClinicPolicy, AppointmentType, AppointmentType.id == bindparam("type"))
 
 
 def _offer(row: tuple[Any, ...], kind: AppointmentType) -> Offer:

@@ -274,7 +274,7 @@ def _starts(
     chance: random.Random,
 ) -> Iterator[tuple[int, int, datetime, AppointmentType]]:
     """Walk the free cells and place visits so that, on average, `share` of them is taken."""
-    lengths = {kind: (kind.minutes + kind.buffer_minutes) // 15 for kind in kinds}
+    lengths = {kind: kind.cells for kind in kinds}
     mean = sum(lengths.values()) / len(lengths)
     placing = share / (share + mean * (1 - share))
     cells = session.execute(

@@ -1,6 +1,7 @@
 """Brakes on attempts. What was really booked is counted in the database (services.limits), across all processes."""
 
 import hmac
+from typing import Any
 
 from flask import Flask, request
 from flask_limiter import Limiter
@@ -17,7 +18,8 @@ def install(app: Flask) -> None:
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
     posts = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
     for endpoint in posts:
-        app.view_functions[endpoint] = limiter.limit(ATTEMPTS)(app.view_functions[endpoint])
+        view: Any = limiter.limit(ATTEMPTS)(app.view_functions[endpoint])
+        app.view_functions[endpoint] = view
 
 
 def hashed_address() -> str:

@@ -1,0 +1,123 @@
+"""`make bench`: search and booking beside a bare Flask page, in the same minutes on the same machine.
+
+Only the ratios mean anything: each is taken against the bare page measured just before and just after it, and the
+median of all rounds stands. Exit code 1 for a wrong answer or a violated invariant, never for a slow one.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise, product, repeat
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.bench.bare import serving_bare
+from tests.bench.clinic import Clinic, Measure, Size, get, postgresql, run_command, sqlite
+from tests.bench.load import Address, Run, WrongAnswer, load
+from tests.bench.report import Report
+
+ARGUMENTS = "BENCH_ARGS"
+SMALL = Size(locations=4, therapists=12, days=90)
+LARGE = Size(locations=50, therapists=500, days=80)  # a million cells
+WEB_WORKERS = 2
+CLIENTS = (1, 8)
+DATABASES = {"sqlite": sqlite, "postgresql": postgresql}
+SYNC = ("bare page", "sync workers")
+console = Console(stderr=True)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with the bench
+    options = _options()
+    size = Size(options.locations, options.therapists, options.days) if not options.large else LARGE
+    try:
+        with tempfile.TemporaryDirectory(prefix="scheduler-bench-") as folder, ExitStack() as running:
+            report = _bench(options, size, Path(folder), running)
+    except WrongAnswer as error:
+        console.print(f"[bold red]Wrong:[/] {error}", highlight=False, soft_wrap=True)
+        return 1
+    report.show()
+    report.write()
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--large", action="store_true", help="50 locations, 500 therapists, a million cells")
+    for part in ("locations", "therapists", "days"):
+        parser.add_argument(f"--{part}", type=int, default=getattr(SMALL, part))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.3, help="length of one slice of load")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="only this one")
+    return parser.parse_args(sys.argv[1:] or shlex.split(os.environ.get(ARGUMENTS, "")))
+
+
+def _bench(options: argparse.Namespace, size: Size, folder: Path, running: ExitStack) -> Report:
+    clinics = []
+    for name in options.database or DATABASES:
+        with console.status(f"{name}: filling a database, starting a server"):
+            clinics.append(running.enter_context(DATABASES[name](size, folder, WEB_WORKERS)))
+    size_of_answer = clinics[0].answer_size()
+    bare = running.enter_context(serving_bare(size_of_answer, "gthread", WEB_WORKERS))
+    sync = running.enter_context(serving_bare(size_of_answer, "sync", WEB_WORKERS))
+    report = Report(size, {clinic.name: clinic.build for clinic in clinics}, options.rounds, size_of_answer)
+    _rounds(options, report, _page(bare), {SYNC: _page(sync)} | _all_measures(clinics))
+    for clinic in clinics:
+        with console.status(f"{clinic.name}: counting violations of the invariants"):
+            run_command(clinic.database_url, "verify")
+    return report
+
+
+def _page(address: Address) -> Measure:
+    def measure(clients: int, seconds: float) -> Run:
+        return load(address, repeat(get("/")), clients=clients, seconds=seconds)
+
+    return measure
+
+
+def _all_measures(clinics: list[Clinic]) -> dict[tuple[str, str], Measure]:
+    return {(clinic.name, name): measure for clinic in clinics for name, measure in clinic.measures.items()}
+
+
+def _rounds(
+    options: argparse.Namespace, report: Report, bare: Measure, measures: dict[tuple[str, str], Measure]
+) -> None:
+    """Measure everything in every round, at each number of clients; the first round only warms up."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("warming up", total=(1 + options.rounds) * len(CLIENTS) * len(measures))
+        for number, clients in product(range(1 + options.rounds), CLIENTS):
+            if number:
+                progress.update(bar, description=f"round {number}, {clients} clients")
+            runs = _beside(bare, measures, clients, options.seconds, lambda: progress.advance(bar))
+            for (server, measure), (ratio, run) in runs.items() if number else ():
+                report.add(server, measure, clients, ratio, run)
+
+
+def _beside(
+    bare: Measure,
+    measures: dict[tuple[str, str], Measure],
+    clients: int,
+    seconds: float,
+    advance: Callable[[], None],
+) -> dict[tuple[str, str], tuple[float, Run]]:
+    """Measure each with the bare page before and after it; return its ratio to the mean of those two."""
+    bares, runs = [bare(clients, seconds)], []
+    for measure in measures.values():
+        runs.append(measure(clients, seconds))
+        bares.append(bare(clients, seconds))
+        advance()
+    around = [fmean((before.per_second, after.per_second)) for before, after in pairwise(bares)]
+    return {name: (run.per_second / page, run) for name, run, page in zip(measures, runs, around, strict=True)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What was measured, beside the bench's own limits: a table for people, JSON for programs."""
+
+import json
+import os
+import platform
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.clinic import Build, Size
+from tests.bench.load import Run
+
+OUT = "BENCH_OUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Lowest ratios to the bare page: `goal` is aimed at, below `floor` something is wrong."""
+
+    goal: float
+    floor: float
+    binding: bool = True
+
+
+SEARCH = Limit(goal=0.60, floor=0.45)
+LIMITS = {
+    "slots, one location": SEARCH,
+    "slots, anywhere": SEARCH,
+    "book": Limit(goal=0.45, floor=0.45, binding=False),
+}
+
+
+@dataclass(slots=True)
+class Line:
+    """One thing measured at one number of clients, over all rounds."""
+
+    server: str
+    measure: str
+    clients: int
+    ratios: list[float] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        return median(self.ratios)
+
+    @property
+    def verdict(self) -> str:
+        limit = LIMITS.get(self.measure)
+        if limit is None:
+            return "–"
+        if self.ratio >= limit.goal:
+            return "holds"
+        if not limit.binding:
+            return "below"
+        return "floor only" if self.ratio >= limit.floor else "below floor"
+
+    def as_json(self) -> dict[str, Any]:
+        limit = LIMITS.get(self.measure)
+        return {
+            "server": self.server,
+            "measure": self.measure,
+            "clients": self.clients,
+            "ratio": round(self.ratio, 3),
+            "ratios": [round(ratio, 3) for ratio in self.ratios],
+            "per_second": round(median(run.per_second for run in self.runs), 1),
+            "p95_ms": round(median(run.p95_ms for run in self.runs), 2),
+            "client_busy": round(median(run.client_busy for run in self.runs), 2),
+            "goal": limit.goal if limit else None,
+            "floor": limit.floor if limit else None,
+            "binding": limit.binding if limit else False,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    size: Size
+    builds: dict[str, Build]
+    rounds: int
+    bare_bytes: int
+    lines: dict[tuple[str, str, int], Line] = field(default_factory=dict)
+
+    def add(self, server: str, measure: str, clients: int, ratio: float, run: Run) -> None:
+        line = self.lines.setdefault((server, measure, clients), Line(server, measure, clients))
+        line.ratios.append(ratio)
+        line.runs.append(run)
+
+    def show(self) -> None:
+        console = Console(width=None if os.isatty(1) else 120)
+        console.print(self._table())
+        for name, build in self.builds.items():
+            console.print(
+                f"{name}: demo made {build.cells:,} cells and {build.visits:,} visits in {build.seconds:.1f} s, "
+                f"{build.cells_per_second:,.0f} cells made per second ({build.durability})",
+                highlight=False,
+            )
+        busiest = max(median(run.client_busy for run in line.runs) for line in self.lines.values())
+        console.print(f"The load generator used at most {busiest:.0%} of one processor (median of a line).")
+
+    def _table(self) -> Table:
+        table = Table(
+            title=f"Ratio to the bare Flask page of {self.bare_bytes} bytes beside it, median of {self.rounds} rounds"
+        )
+        for heading in ("server", "measure"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("clients", "ratio", "from–to", "a second", "p95 ms", "goal", "floor"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("limits", no_wrap=True)
+        for line in sorted(self.lines.values(), key=lambda line: line.clients):
+            limit = LIMITS.get(line.measure)
+            figures = line.as_json()
+            table.add_row(
+                line.server, line.measure, str(line.clients), f"{line.ratio:.2f}",
+                f"{min(line.ratios):.2f}–{max(line.ratios):.2f}", str(figures["per_second"]), str(figures["p95_ms"]),
+                f"{limit.goal:.2f}" if limit else "", f"{limit.floor:.2f}" if limit and limit.binding else "",
+                line.verdict,
+            )  # fmt: skip
+        return table
+
+    def write(self) -> None:
+        """Write the JSON where $BENCH_OUT says, if it says."""
+        if not os.environ.get(OUT):
+            return
+        document = {
+            "machine": {
+                "processors": os.cpu_count(),
+                "system": platform.system(),
+                "python": platform.python_version(),
+                "sqlite": sqlite3.sqlite_version,
+            },
+            "size": {"locations": self.size.locations, "therapists": self.size.therapists, "days": self.size.days},
+            "bare_bytes": self.bare_bytes,
+            "rounds": self.rounds,
+            "builds": {
+                name: {
+                    "cells": build.cells,
+                    "visits": build.visits,
+                    "seconds": round(build.seconds, 2),
+                    "cells_per_second": round(build.cells_per_second),
+                    "durability": build.durability,
+                }
+                for name, build in self.builds.items()
+            },
+            "results": [line.as_json() for line in self.lines.values()],
+        }
+        Path(os.environ[OUT]).write_text(json.dumps(document, indent=2) + "\n")
