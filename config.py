@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import tempfile
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -13,6 +14,11 @@ from typing import Literal
 ROOT = Path(__file__).resolve().parent
 SHORTEST_SECRET = 32
 HIGHEST_PORT = 65535
+SMALLEST_SHARE = 0.001
+NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+REMINDERS = re.compile(r"(email|sms):[1-9][0-9]{0,3}h(,\s*(email|sms):[1-9][0-9]{0,3}h)*|")
+DATABASES = re.compile(r"(sqlite:///|postgresql(\+psycopg)?://|postgres://).+")
+ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 
 
 class SettingsError(Exception):
@@ -67,13 +73,17 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
     keys = _keys(reader, app_env, instance)
     settings = Settings(
         app_env=app_env,
-        database_url=driver_url(reader.text("DATABASE_URL", f"sqlite:///{instance / 'scheduler.db'}")),
+        database_url=driver_url(
+            reader.like(
+                "DATABASE_URL", f"sqlite:///{instance / 'scheduler.db'}", DATABASES, "sqlite:/// or postgresql://"
+            )
+        ),
         secret_key=keys["SECRET_KEY"][0],
         link_keys=keys["LINK_KEYS"],
         field_keys=keys["FIELD_KEYS"],
         host=host,
         port=port,
-        base_url=reader.text("BASE_URL", f"http://{host}:{port}").rstrip("/"),
+        base_url=reader.like("BASE_URL", f"http://{host}:{port}", ADDRESS, "https://clinic.example").rstrip("/"),
         web_workers=reader.whole("WEB_WORKERS", 2, 1, 64),
         trusted_proxies=reader.whole("TRUSTED_PROXIES", 0, 0, 8),
         smtp_host=environ.get("SMTP_HOST") or None,
@@ -81,41 +91,37 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         policy=_policy(reader),
         instance=instance,
     )
-    problems = reader.problems + (_refusals(settings, environ) if settings.production else [])
+    problems = (_refusals(settings, environ) if settings.production else {}) | reader.problems
     if problems:
-        raise SettingsError("These settings cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        lines = "\n".join(f"  - {problem}" for problem in problems.values())
+        raise SettingsError(f"These settings cannot be used:\n{lines}")
     return settings
 
 
 def _policy(reader: "_Reader") -> PolicyStart:
     return PolicyStart(
-        clinic_name=reader.text("CLINIC_NAME", "Achieve Ortho Rehab"),
+        clinic_name=reader.like("CLINIC_NAME", "Achieve Ortho Rehab", NAME, "one line of at most 200 characters"),
         access_goal_hours=reader.whole("ACCESS_GOAL_HOURS", 48, 1, 24 * 30),
         access_target=reader.share("ACCESS_TARGET", 0.90),
         booking_notice_minutes=reader.whole("BOOKING_NOTICE_MINUTES", 60, 0, 60 * 24 * 14),
         booking_horizon_days=reader.whole("BOOKING_HORIZON_DAYS", 90, 1, 730),
         hold_minutes=reader.whole("HOLD_MINUTES", 10, 1, 60),
-        reminders=reader.text("REMINDERS", "email:48h,email:24h,sms:2h"),
+        reminders=reader.like("REMINDERS", "email:48h,email:24h,sms:2h", REMINDERS, "email:48h,email:24h,sms:2h"),
     )
 
 
-def _refusals(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """What production does not start with."""
+def _refusals(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """What production does not start with, by setting."""
+    random = f"is missing, too short or a default: give at least {SHORTEST_SECRET} random characters"
     rules = {
-        "FLASK_DEBUG is on: turn it off": environ.get("FLASK_DEBUG", "0") not in {"", "0", "false", "False"},
-        f"BASE_URL is {settings.base_url}: links that patients get must begin with https://": (
-            not settings.base_url.startswith("https://")
-        ),
-        "SMTP_HOST is missing: patients would get no messages": settings.smtp_host is None,
-        f"SECRET_KEY is missing, too short or a default: give at least {SHORTEST_SECRET} random characters": (
-            _weak(settings.secret_key)
-        ),
-        f"LINK_KEYS is missing, too short or a default: each needs at least {SHORTEST_SECRET} random characters": (
-            not settings.link_keys or any(_weak(key) for key in settings.link_keys)
-        ),
-        "FIELD_KEYS is missing: give a Fernet key (32 random bytes, urlsafe base64)": not settings.field_keys,
+        ("FLASK_DEBUG", "is on: turn it off"): environ.get("FLASK_DEBUG", "0") not in {"", "0", "false", "False"},
+        ("BASE_URL", "must begin with https://: patients get links"): not settings.base_url.startswith("https://"),
+        ("SMTP_HOST", "is missing: patients would get no messages"): settings.smtp_host is None,
+        ("SECRET_KEY", random): _weak(settings.secret_key),
+        ("LINK_KEYS", random): not settings.link_keys or any(map(_weak, settings.link_keys)),
+        ("FIELD_KEYS", random): not settings.field_keys or any(map(_weak, settings.field_keys)),
     }
-    return [problem for problem, broken in rules.items() if broken]
+    return {name: f"{name} {reason}" for (name, reason), broken in rules.items() if broken}
 
 
 def _weak(key: str) -> bool:
@@ -126,14 +132,12 @@ def _weak(key: str) -> bool:
 def _keys(reader: "_Reader", app_env: str, instance: Path) -> dict[str, tuple[str, ...]]:
     names = ("SECRET_KEY", "LINK_KEYS", "FIELD_KEYS")
     given = {name: tuple(reader.environ.get(name, "").replace(",", " ").split()) for name in names}
+    given["SECRET_KEY"] = tuple(filter(None, [reader.environ.get("SECRET_KEY")]))  # one key, not a list
     if app_env == "development" and not all(given.values()):
         made = _development_keys(instance)
         given = {name: given[name] or made[name] for name in names}
-    reader.problems.extend(
-        "FIELD_KEYS: every key must be 32 random bytes in urlsafe base64"
-        for key in given["FIELD_KEYS"]
-        if not _is_fernet_key(key)
-    )
+    if not all(map(_is_fernet_key, given["FIELD_KEYS"])):
+        reader.problems["FIELD_KEYS"] = "FIELD_KEYS: every key must be 32 random bytes in urlsafe base64"
     return given | {"SECRET_KEY": given["SECRET_KEY"] or ("",)}
 
 
@@ -182,7 +186,7 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        self.problems: list[str] = []
+        self.problems: dict[str, str] = {}
 
     def text(self, name: str, default: str) -> str:
         return self.environ.get(name) or default
@@ -191,14 +195,21 @@ class _Reader:
         value = self.text(name, default)
         if value in allowed:
             return value
-        self.problems.append(f"{name} is {value!r}: it must be one of {', '.join(sorted(allowed))}")
+        self.problems[name] = f"{name} is {value!r}: it must be one of {', '.join(sorted(allowed))}"
+        return default
+
+    def like(self, name: str, default: str, pattern: re.Pattern[str], example: str) -> str:
+        value = self.text(name, default)
+        if pattern.fullmatch(value):
+            return value
+        self.problems[name] = f"{name} is {value!r}: write it like {example}"
         return default
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
         value = self.text(name, str(default))
         if value.isascii() and value.isdigit() and len(value) < len(str(most)) + 2 and least <= int(value) <= most:
             return int(value)
-        self.problems.append(f"{name} is {value!r}: it must be a whole number from {least} to {most}")
+        self.problems[name] = f"{name} is {value!r}: it must be a whole number from {least} to {most}"
         return default
 
     def share(self, name: str, default: float) -> float:
@@ -207,7 +218,7 @@ class _Reader:
             share = float(value)
         except ValueError:
             share = -1.0
-        if 0 < share <= 1:
+        if SMALLEST_SHARE <= share <= 1:
             return share
-        self.problems.append(f"{name} is {value!r}: it must be a share above 0 and up to 1")
+        self.problems[name] = f"{name} is {value!r}: it must be a share from {SMALLEST_SHARE} to 1"
         return default

@@ -34,10 +34,27 @@ from scheduler.errors import ClinicError, ConstraintViolated, SlotTaken, Unavail
 from scheduler.timeline import EPOCH
 
 SQLITE_WAIT_SECONDS = 10
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "recursive_triggers = ON",  # INSERT OR REPLACE must not slip past the triggers that refuse a DELETE
+    "cache_size = -32768",  # in KiB: bulk work spills less
+)
 POSTGRESQL_OPTIONS = "-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
 MICROSECOND = timedelta(microseconds=1)
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
 NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
+SQLITE_NOT_NOW = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -111,7 +128,7 @@ def make_engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by its own rules
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -32768"):
+    for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -135,7 +152,10 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
 @lru_cache(maxsize=8)
 def _readers(engine: Engine) -> Engine:
-    return engine.execution_options(postgresql_readonly=True)
+    """Reads see one snapshot from their first query on, as they do on SQLite by nature."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 @lru_cache(maxsize=8)
@@ -171,10 +191,12 @@ def _translated() -> Iterator[None]:
 
 
 def _not_now(error: DBAPIError) -> bool:
+    """Whether the database refused for a reason that passes, rather than for a mistake of ours."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in SQLITE_NOT_NOW
     state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return NOT_NOW.match(state) is not None
-    return isinstance(error, OperationalError)
+    return isinstance(error, OperationalError) if state is None else NOT_NOW.match(state) is not None
 
 
 def refusal(error: IntegrityError) -> ClinicError:

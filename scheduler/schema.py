@@ -64,17 +64,22 @@ def alone(engine: Engine) -> Iterator[None]:
 
 
 def _migrate(engine: Engine, step: Callable[[Config], None]) -> None:
-    with engine.execution_options(sqlite_begin="PRAGMA foreign_keys = OFF").connect() as connection:
-        sqlite = connection.dialect.name == "sqlite"
-        if sqlite:  # the pragma works outside a transaction only, so it took the place of BEGIN
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        step(config)
-        if sqlite and (lost := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
-            connection.rollback()
-            raise SchemaDamaged(f"{len(lost)} rows would point nowhere, the first in table {lost[0][0]}")
-        connection.commit()
-        if sqlite:
-            connection.invalidate()  # its foreign keys are off: not for reuse
+    """Run one change of the schema in one transaction, without the limits on time that requests have."""
+    begin = engine.execution_options(sqlite_begin="PRAGMA foreign_keys = OFF")  # works outside a transaction only
+    with begin.connect() as connection:
+        try:
+            sqlite = connection.dialect.name == "sqlite"
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SET LOCAL statement_timeout = 0")
+            step(_config(connection))
+            if sqlite and (lost := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
+                raise SchemaDamaged(f"{len(lost)} rows would point nowhere, the first in table {lost[0][0]}")
+            connection.commit()
+        finally:
+            connection.invalidate()  # on SQLite its foreign keys are off: not for reuse
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apiflask import APIFlask
@@ -36,8 +37,9 @@ def test_every_target_of_the_makefile_has_a_line_of_help() -> None:
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_every_route_is_documented(app: APIFlask) -> None:
     told = "\n".join(document.read_text() for document in DOCUMENTS)
+    spec: Any = app.spec
     for rule in app.url_map.iter_rules():
-        known = rule.rule in app.spec["paths"] or re.sub(r"<(\w+)>", r"{\1}", rule.rule) in app.spec["paths"]
+        known = re.sub(r"<(\w+)>", r"{\1}", rule.rule) in spec["paths"]
         assert known or f"`{rule.rule}`" in told or rule.rule.startswith("/static/"), rule.rule
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, Index, String
+from sqlalchemy import JSON, CheckConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid6 import uuid7
 
@@ -25,8 +25,8 @@ class AuditEvent(Base):
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     happened_at: Mapped[datetime]
-    actor: Mapped[str] = mapped_column(String(200))
-    action: Mapped[str] = mapped_column(String(60))
-    entity: Mapped[str] = mapped_column(String(40))
-    entity_id: Mapped[str] = mapped_column(String(40))
+    actor: Mapped[str]
+    action: Mapped[str]
+    entity: Mapped[str]
+    entity_id: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
@@ -47,11 +47,11 @@ class Patient(Base):
         CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    name: Mapped[str] = mapped_column(String(200))
-    email: Mapped[str | None] = mapped_column(String(254))
-    phone: Mapped[str | None] = mapped_column(String(20))
+    name: Mapped[str]
+    email: Mapped[str | None]
+    phone: Mapped[str | None]
     birth_date: Mapped[date | None]
-    language: Mapped[str] = mapped_column(String(2))
+    language: Mapped[str]
     remind_by_email: Mapped[bool]
     remind_by_sms: Mapped[bool]
     created_at: Mapped[datetime]
@@ -86,8 +86,8 @@ class Appointment(Base):
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     buffer_minutes: Mapped[int]
-    status: Mapped[str] = mapped_column(String(20), default=Status.BOOKED)
-    needling: Mapped[str] = mapped_column(String(20))
+    status: Mapped[str] = mapped_column(default=Status.BOOKED)
+    needling: Mapped[str]
     note_sealed: Mapped[bytes | None]
     visit_version: Mapped[int] = mapped_column(default=1)
     link_generation: Mapped[int] = mapped_column(default=1)
@@ -112,8 +112,8 @@ class ManageLink(Base):
     __tablename__ = "manage_link"
     appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
     generation: Mapped[int] = mapped_column(primary_key=True)
-    key_id: Mapped[str] = mapped_column(String(12))
-    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    key_id: Mapped[str]
+    token_sha256: Mapped[str] = mapped_column(unique=True)
 
 
 class IdempotencyKey(Base):
@@ -121,8 +121,8 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_key"
     __table_args__ = (CheckConstraint("length(key) BETWEEN 8 AND 255", name="key_length"),)
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    body_sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
     appointment_id: Mapped[UUID] = mapped_column(
         ForeignKey("appointment.id", deferrable=True, initially="DEFERRED"), unique=True
     )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, String, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base
@@ -23,10 +23,10 @@ class ExplainerVersion(Base):
         CheckConstraint("length(source) > 0", name="source_given"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    version: Mapped[str] = mapped_column(String(40))
-    language: Mapped[str] = mapped_column(String(2))
-    title: Mapped[str] = mapped_column(String(200))
+    version: Mapped[str]
+    language: Mapped[str]
+    title: Mapped[str]
     sections: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    source: Mapped[str] = mapped_column(String(1000))
-    content_sha256: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str]
+    content_sha256: Mapped[str]
     published_at: Mapped[datetime]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid6 import uuid7
 
@@ -51,13 +51,13 @@ class OutboxMessage(Base):
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"))
-    kind: Mapped[str] = mapped_column(String(40))
-    channel: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str]
+    channel: Mapped[str]
     offset_minutes: Mapped[int] = mapped_column(default=0)
     visit_version: Mapped[int]
     due_at: Mapped[datetime]
-    status: Mapped[str] = mapped_column(String(20), default=Fate.OWED)
-    reason: Mapped[str | None] = mapped_column(String(200))
+    status: Mapped[str] = mapped_column(default=Fate.OWED)
+    reason: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
@@ -77,4 +77,4 @@ class Attempt(Base):
     number: Mapped[int]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    outcome: Mapped[str | None] = mapped_column(String(200))
+    outcome: Mapped[str | None]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, String
+from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base
@@ -12,7 +12,7 @@ class Heartbeat(Base):
     """The last time the workers' scheduler was alive, on the database's clock."""
 
     __tablename__ = "heartbeat"
-    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
     beat_at: Mapped[datetime]
 
 
@@ -21,6 +21,6 @@ class BookingCount(Base):
 
     __tablename__ = "booking_count"
     __table_args__ = (CheckConstraint("booked >= 0", name="booked_not_negative"),)
-    address_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address_hash: Mapped[str] = mapped_column(primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True, index=True)
     booked: Mapped[int]

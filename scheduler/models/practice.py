@@ -2,13 +2,19 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Numeric, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base
 
 NEEDLING_RULES = ("permitted", "silent", "forbidden")
-STATE_IS_TWO_CAPITALS = "length(state) = 2 AND state = upper(state)"
+# The states and territories of the United States, by their postal codes.
+STATES = (
+    "AK", "AL", "AR", "AS", "AZ", "CA", "CO", "CT", "DC", "DE", "FL", "GA", "GU", "HI", "IA", "ID", "IL", "IN", "KS",
+    "KY", "LA", "MA", "MD", "ME", "MI", "MN", "MO", "MP", "MS", "MT", "NC", "ND", "NE", "NH", "NJ", "NM", "NV", "NY",
+    "OH", "OK", "OR", "PA", "PR", "RI", "SC", "SD", "TN", "TX", "UT", "VA", "VI", "VT", "WA", "WI", "WV", "WY",
+)  # fmt: skip
+STATE_KNOWN = f"state IN {STATES}"
 
 
 class Location(Base):
@@ -17,16 +23,16 @@ class Location(Base):
     __tablename__ = "location"
     __table_args__ = (
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
-        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint(STATE_KNOWN, name="state_known"),
         CheckConstraint("length(time_zone) > 0", name="time_zone_given"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    area: Mapped[str] = mapped_column(String(200))
-    address: Mapped[str] = mapped_column(String(500))
-    state: Mapped[str] = mapped_column(String(2))
-    time_zone: Mapped[str] = mapped_column(String(64))
-    phone: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(unique=True)
+    area: Mapped[str]
+    address: Mapped[str]
+    state: Mapped[str]
+    time_zone: Mapped[str]
+    phone: Mapped[str]
 
 
 class Therapist(Base):
@@ -35,8 +41,8 @@ class Therapist(Base):
     __tablename__ = "therapist"
     __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200))
-    credentials: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str]
+    credentials: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
 
 
@@ -46,7 +52,7 @@ class TherapistLanguage(Base):
     __tablename__ = "therapist_language"
     __table_args__ = (CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),)
     therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"), primary_key=True)
-    language: Mapped[str] = mapped_column(String(2), primary_key=True)
+    language: Mapped[str] = mapped_column(primary_key=True)
 
 
 class License(Base):
@@ -60,18 +66,18 @@ class License(Base):
         UniqueConstraint("therapist_id", "kind", "state", "number"),
         CheckConstraint("length(kind) > 0", name="kind_given"),
         CheckConstraint("length(number) > 0", name="number_given"),
-        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint(STATE_KNOWN, name="state_known"),
         CheckConstraint("valid_until >= valid_from", name="dates_in_order"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
-    kind: Mapped[str] = mapped_column(String(40))
-    state: Mapped[str] = mapped_column(String(2))
-    number: Mapped[str] = mapped_column(String(60))
+    kind: Mapped[str]
+    state: Mapped[str]
+    number: Mapped[str]
     valid_from: Mapped[date]
     valid_until: Mapped[date]
-    evidence: Mapped[str | None] = mapped_column(String(500))
-    verified_by: Mapped[str | None] = mapped_column(String(200))
+    evidence: Mapped[str | None]
+    verified_by: Mapped[str | None]
     verified_at: Mapped[datetime | None]
 
 
@@ -85,18 +91,18 @@ class StateRule(Base):
     __tablename__ = "state_rule"
     __table_args__ = (
         UniqueConstraint("state", "valid_from"),
-        CheckConstraint(STATE_IS_TWO_CAPITALS, name="state_code"),
+        CheckConstraint(STATE_KNOWN, name="state_known"),
         CheckConstraint(f"needling IN {NEEDLING_RULES}", name="needling_known"),
         CheckConstraint("training_hours >= 0", name="training_hours_not_negative"),
         CheckConstraint("length(source) > 0", name="source_given"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(String(2))
+    state: Mapped[str]
     valid_from: Mapped[date]
-    needling: Mapped[str] = mapped_column(String(20))
-    qualification: Mapped[str | None] = mapped_column(String(40))
+    needling: Mapped[str]
+    qualification: Mapped[str | None]
     training_hours: Mapped[int | None]
-    source: Mapped[str] = mapped_column(String(1000))
+    source: Mapped[str]
     review_on: Mapped[date]
 
 
@@ -110,7 +116,7 @@ class AppointmentType(Base):
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(unique=True)
     position: Mapped[int] = mapped_column(unique=True)
     minutes: Mapped[int]
     buffer_minutes: Mapped[int] = mapped_column(default=0)
@@ -136,11 +142,11 @@ class ClinicPolicy(Base):
         CheckConstraint("booking_horizon_days > 0", name="horizon_positive"),
         CheckConstraint("hold_minutes > 0", name="hold_positive"),
     )
-    id: Mapped[int] = mapped_column(primary_key=True, default=1)
-    clinic_name: Mapped[str] = mapped_column(String(200))
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    clinic_name: Mapped[str]
     access_goal_hours: Mapped[int]
     access_target: Mapped[float] = mapped_column(Numeric(4, 3, asdecimal=False))
     booking_notice_minutes: Mapped[int]
     booking_horizon_days: Mapped[int]
     hold_minutes: Mapped[int]
-    reminders: Mapped[str] = mapped_column(String(500))
+    reminders: Mapped[str]

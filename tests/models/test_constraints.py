@@ -1,0 +1,591 @@
+"""Every rule of the schema refuses a write that breaks it, by its own name, on both databases.
+
+Each case first stores a valid row, then tries the same again with one thing wrong. What it stores stays, in a database
+of this module's own, and no two rows share a key unless a case wants them to.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    ForeignKeyConstraint,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    delete,
+    insert,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from uuid6 import uuid7
+
+import config
+from scheduler import cli
+from scheduler.clock import FixedClock
+from scheduler.db import Base, constraint_name, make_engine, reading, transaction
+from scheduler.errors import ConstraintViolated, SlotTaken
+from scheduler.models import (
+    Appointment,
+    AppointmentType,
+    Attempt,
+    AuditEvent,
+    BookingCount,
+    ClinicPolicy,
+    ExplainerVersion,
+    Heartbeat,
+    IdempotencyKey,
+    License,
+    Location,
+    ManageLink,
+    OutboxMessage,
+    Patient,
+    Slot,
+    StateRule,
+    Therapist,
+    TherapistLanguage,
+    WorkingHours,
+)
+from tests import postgres
+from tests.clinic import at
+from tests.conftest import BACKENDS, worker_name
+
+Values = dict[str, Any]
+NOON = at("2027-03-15T12:00+00:00")
+QUARTER = timedelta(minutes=15)
+NOBODY = 999_999_999
+NO_ID = UUID(int=1)
+DAY = date(2027, 3, 15)
+numbers = count(1)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def database(request: pytest.FixtureRequest, settings: config.Settings) -> Iterator[Engine]:
+    """A migrated database that the cases of this module share."""
+    if request.param == "sqlite":
+        folder: Path = request.getfixturevalue("tmp_path_factory").mktemp("constraints")
+        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), folder / 'scheduler.db')}"
+    else:
+        url = config.driver_url(postgres.fresh_database(f"constraints_{worker_name()}"))
+    engine = make_engine(url)
+    cli.prepare(settings, engine, FixedClock(NOON))
+    yield engine
+    engine.dispose()
+
+
+# --- valid rows
+
+
+def valid(session: Session, model: type[Base]) -> Values:
+    """A row that every rule accepts, its parents stored; no key of it was ever used before."""
+    return VALID[model](session, next(numbers))
+
+
+def stored(session: Session, model: type[Base], **changes: Any) -> Values:  # noqa: ANN401 columns of the model
+    """Store a valid row; return it with its key."""
+    values = valid(session, model) | changes
+    if model is ClinicPolicy:
+        session.execute(delete(ClinicPolicy))  # there is only ever one
+    key = session.connection().execute(insert(model).values(**values)).inserted_primary_key
+    assert key is not None
+    names = (column.name for column in model.__table__.primary_key)
+    return values | dict(zip(names, key, strict=True))
+
+
+def a_location(_session: Session, n: int) -> Values:
+    return {"name": f"L{n}", "area": "", "address": "", "state": "IL", "time_zone": "America/Chicago", "phone": ""}
+
+
+def a_therapist(_session: Session, n: int) -> Values:
+    return {"name": f"T{n}", "credentials": "PT", "active": True}
+
+
+def a_language(session: Session, _n: int) -> Values:
+    return {"therapist_id": stored(session, Therapist)["id"], "language": "en"}
+
+
+def a_license(session: Session, n: int) -> Values:
+    whose = {"therapist_id": stored(session, Therapist)["id"], "kind": "pt", "state": "IL", "number": f"{n}"}
+    return whose | {"valid_from": DAY, "valid_until": DAY}
+
+
+def a_state_rule(_session: Session, n: int) -> Values:
+    day = DAY + timedelta(days=n)
+    return {"state": "IL", "valid_from": day, "needling": "silent", "source": "law", "review_on": day}
+
+
+def a_kind(_session: Session, n: int) -> Values:
+    visit = {"minutes": 480, "buffer_minutes": 240, "new_patient": True, "includes_needling": True}
+    return {"name": f"K{n}", "position": n} | visit
+
+
+def a_policy(_session: Session, _n: int) -> Values:
+    goal = {"access_goal_hours": 1, "access_target": 1, "hold_minutes": 1, "reminders": ""}
+    return goal | {"id": 1, "clinic_name": "C", "booking_notice_minutes": 0, "booking_horizon_days": 1}
+
+
+def hours(session: Session, _n: int) -> Values:
+    where = {"therapist_id": stored(session, Therapist)["id"], "location_id": stored(session, Location)["id"]}
+    when = {"weekday": 6, "opens_minute": 1425, "closes_minute": 1425 + 1440}
+    return where | when | {"valid_from": DAY, "valid_until": DAY}
+
+
+def an_explainer(_session: Session, n: int) -> Values:
+    words = {"title": "Dry needling", "sections": [], "source": "clinic", "content_sha256": "a" * 64}
+    return {"version": f"{n}", "language": "en", "published_at": NOON} | words
+
+
+def a_patient(_session: Session, n: int) -> Values:
+    wishes = {"language": "en", "remind_by_email": True, "remind_by_sms": False}
+    return {"id": uuid7(), "name": f"P{n}", "email": None, "phone": "+15550100", "created_at": NOON} | wishes
+
+
+def a_visit(session: Session, _n: int) -> Values:
+    parents = {
+        "patient_id": stored(session, Patient)["id"],
+        "therapist_id": stored(session, Therapist)["id"],
+        "location_id": stored(session, Location)["id"],
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "explainer_version_id": stored(session, ExplainerVersion)["id"],
+    }
+    times = {"starts_at": NOON, "ends_at": NOON + QUARTER, "buffer_minutes": 0, "booked_at": NOON}
+    state = {"status": "booked", "needling": "none", "visit_version": 1, "link_generation": 1, "cancelled_at": None}
+    return {"id": uuid7()} | parents | times | state
+
+
+def a_link(session: Session, n: int) -> Values:
+    visit = stored(session, Appointment)["id"]
+    return {"appointment_id": visit, "generation": 1, "key_id": "k", "token_sha256": f"{n}"}
+
+
+def an_idempotency_key(session: Session, n: int) -> Values:
+    visit = stored(session, Appointment)["id"]
+    return {"key": f"{n:08d}", "body_sha256": "b", "appointment_id": visit, "created_at": NOON}
+
+
+def a_slot(session: Session, _n: int) -> Values:
+    """A cell taken by a visit of its therapist at its location."""
+    visit = stored(session, Appointment)
+    where = {"therapist_id": visit["therapist_id"], "location_id": visit["location_id"], "starts_at": NOON}
+    return where | {"appointment_id": visit["id"], "fit": 0, "needling": True}
+
+
+def a_message(session: Session, _n: int) -> Values:
+    what = {"appointment_id": stored(session, Appointment)["id"], "kind": "reminder", "channel": "email"}
+    when = {"offset_minutes": 60, "visit_version": 1, "due_at": NOON, "created_at": NOON}
+    return {"id": uuid7()} | what | when | {"status": "sent", "sent_at": NOON, "reason": None}
+
+
+def an_attempt(session: Session, _n: int) -> Values:
+    message = stored(session, OutboxMessage)["id"]
+    times = {"started_at": NOON, "finished_at": NOON, "outcome": "sent"}
+    return {"id": uuid7(), "message_id": message, "number": 1} | times
+
+
+def an_event(_session: Session, _n: int) -> Values:
+    what = {"actor": "patient", "action": "appointment.booked", "entity": "appointment", "entity_id": "1"}
+    return {"id": uuid7(), "happened_at": NOON, "detail": {}} | what
+
+
+def a_count(_session: Session, n: int) -> Values:
+    return {"address_hash": f"{n}", "hour": NOON, "booked": 0}
+
+
+def a_beat(_session: Session, n: int) -> Values:
+    return {"name": f"{n}", "beat_at": NOON}
+
+
+VALID: dict[type[Base], Callable[[Session, int], Values]] = {
+    Appointment: a_visit,
+    AppointmentType: a_kind,
+    Attempt: an_attempt,
+    AuditEvent: an_event,
+    BookingCount: a_count,
+    ClinicPolicy: a_policy,
+    ExplainerVersion: an_explainer,
+    Heartbeat: a_beat,
+    IdempotencyKey: an_idempotency_key,
+    License: a_license,
+    Location: a_location,
+    ManageLink: a_link,
+    OutboxMessage: a_message,
+    Patient: a_patient,
+    Slot: a_slot,
+    StateRule: a_state_rule,
+    Therapist: a_therapist,
+    TherapistLanguage: a_language,
+    WorkingHours: hours,
+}
+
+
+# --- writes that break one rule
+
+Write = Callable[[Session, type[Base], Values], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """The name of a rule, a table, and a write to it that only this rule refuses; the write gets a valid row."""
+
+    rule: str
+    model: type[Base]
+    write: Write
+
+    def __str__(self) -> str:
+        return self.rule
+
+
+def adding(**changes: Any) -> Write:  # noqa: ANN401 columns of the model
+    """Insert another row that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(valid(session, model) | changes)))
+
+    return write
+
+
+def repeating(*columns: str) -> Write:
+    """Insert another row that is valid but shares these columns with the stored one."""
+
+    def write(session: Session, model: type[Base], good: Values) -> None:
+        shared = {column: good[column] for column in columns}
+        session.execute(insert(model).values(**(valid(session, model) | shared)))
+
+    return write
+
+
+def changing(**changes: Any) -> Write:  # noqa: ANN401
+    """Change the stored row."""
+
+    def write(session: Session, model: type[Base], good: Values) -> None:
+        session.execute(update(model).where(*_is(model, good)).values(**changes))
+
+    return write
+
+
+def removing(session: Session, model: type[Base], good: Values) -> None:
+    session.execute(delete(model).where(*_is(model, good)))
+
+
+def overwriting(session: Session, _model: type[Base], good: Values) -> None:
+    """Give a taken cell to another visit of the same therapist at the same location."""
+    same = {column: good[column] for column in ("therapist_id", "location_id")}
+    other = stored(session, Appointment, **same)
+    changing(appointment_id=other["id"])(session, Slot, good)
+
+
+def of_another(*columns: str) -> Write:
+    """Give a cell to a visit of another therapist, or at another location."""
+
+    def write(session: Session, model: type[Base], good: Values) -> None:
+        other = stored(session, Appointment)
+        same = {column: good[column] for column in ("therapist_id", "location_id") if column not in columns}
+        there = {column: other[column] for column in columns}
+        cell = same | there | {"appointment_id": good["appointment_id"], "starts_at": NOON + QUARTER}
+        session.execute(insert(model).values(**(valid(session, model) | cell)))
+
+    return write
+
+
+def _is(model: type[Base], good: Values) -> list[Any]:
+    return [column == good[column.name] for column in model.__table__.primary_key]
+
+
+LATER, EARLIER = NOON + timedelta(microseconds=1), NOON - timedelta(microseconds=1)
+CASES = [
+    # practice
+    Case("ck_location_name_length", Location, adding(name="")),
+    Case("ck_location_state_known", Location, adding(state="il")),
+    *(Case("ck_location_state_known", Location, adding(state=s)) for s in ("I", "12", "éé", "ZZ")),
+    Case("ck_location_time_zone_given", Location, adding(time_zone="")),
+    Case("uq_location_name", Location, repeating("name")),
+    Case("pk_location", Location, repeating("id")),
+    Case("ck_therapist_name_length", Therapist, adding(name="")),
+    Case("pk_therapist", Therapist, repeating("id")),
+    Case("ck_therapist_language_language_code", TherapistLanguage, adding(language="EN")),
+    Case("ck_therapist_language_language_code", TherapistLanguage, adding(language="e")),
+    Case("fk_therapist_language_therapist_id", TherapistLanguage, adding(therapist_id=NOBODY)),
+    Case("pk_therapist_language", TherapistLanguage, repeating("therapist_id", "language")),
+    Case("ck_license_kind_given", License, adding(kind="")),
+    Case("ck_license_number_given", License, adding(number="")),
+    Case("ck_license_state_known", License, adding(state="Il")),
+    Case("ck_license_dates_in_order", License, adding(valid_until=DAY - timedelta(days=1))),
+    Case("fk_license_therapist_id", License, adding(therapist_id=NOBODY)),
+    Case("uq_license_therapist_id_kind_state_number", License, repeating("therapist_id", "kind", "state", "number")),
+    Case("pk_license", License, repeating("id")),
+    Case("ck_state_rule_state_known", StateRule, adding(state="il")),
+    Case("ck_state_rule_needling_known", StateRule, adding(needling="perhaps")),
+    Case("ck_state_rule_training_hours_not_negative", StateRule, adding(training_hours=-1)),
+    Case("ck_state_rule_source_given", StateRule, adding(source="")),
+    Case("uq_state_rule_state_valid_from", StateRule, repeating("state", "valid_from")),
+    Case("pk_state_rule", StateRule, repeating("id")),
+    *(Case("ck_appointment_type_minutes_on_grid", AppointmentType, adding(minutes=m)) for m in (0, -15, 20, 495)),
+    *(Case("ck_appointment_type_buffer_on_grid", AppointmentType, adding(buffer_minutes=m)) for m in (-15, 10, 255)),
+    Case("ck_appointment_type_name_length", AppointmentType, adding(name="")),
+    Case("uq_appointment_type_name", AppointmentType, repeating("name")),
+    Case("uq_appointment_type_position", AppointmentType, repeating("position")),
+    Case("pk_appointment_type", AppointmentType, repeating("id")),
+    Case("ck_clinic_policy_single_row", ClinicPolicy, adding(id=2)),
+    Case("ck_clinic_policy_clinic_name_length", ClinicPolicy, changing(clinic_name="")),
+    Case("ck_clinic_policy_goal_positive", ClinicPolicy, changing(access_goal_hours=0)),
+    Case("ck_clinic_policy_target_is_share", ClinicPolicy, changing(access_target=0)),
+    Case("ck_clinic_policy_target_is_share", ClinicPolicy, changing(access_target=1.001)),
+    Case("ck_clinic_policy_notice_not_negative", ClinicPolicy, changing(booking_notice_minutes=-1)),
+    Case("ck_clinic_policy_horizon_positive", ClinicPolicy, changing(booking_horizon_days=0)),
+    Case("ck_clinic_policy_hold_positive", ClinicPolicy, changing(hold_minutes=0)),
+    Case("pk_clinic_policy", ClinicPolicy, adding()),
+    # calendar
+    *(Case("ck_working_hours_weekday_known", WorkingHours, adding(weekday=day)) for day in (-1, 7)),
+    *(
+        Case("ck_working_hours_opens_on_grid", WorkingHours, adding(opens_minute=opens, closes_minute=60))
+        for opens in (-15, 5)
+    ),
+    Case("ck_working_hours_opens_on_grid", WorkingHours, adding(opens_minute=1440)),
+    *(Case("ck_working_hours_closes_on_grid", WorkingHours, adding(closes_minute=m)) for m in (1425, 1440 + 5, 2880)),
+    Case("ck_working_hours_dates_in_order", WorkingHours, adding(valid_until=DAY - timedelta(days=1))),
+    Case("fk_working_hours_therapist_id", WorkingHours, adding(therapist_id=NOBODY)),
+    Case("fk_working_hours_location_id", WorkingHours, adding(location_id=NOBODY)),
+    Case("pk_working_hours", WorkingHours, repeating("id")),
+    Case("ck_slot_free_fits_something", Slot, adding(appointment_id=None)),
+    Case("ck_slot_free_fits_something", Slot, adding(fit=1)),
+    Case("ck_slot_fit_not_negative", Slot, adding(fit=-1)),
+    *(
+        Case("ck_slot_on_grid", Slot, adding(starts_at=NOON + timedelta(**{unit: 1})))
+        for unit in ("minutes", "seconds", "microseconds")
+    ),
+    Case("fk_slot_appointment", Slot, adding(appointment_id=NO_ID)),
+    Case("fk_slot_appointment", Slot, of_another("therapist_id")),
+    Case("fk_slot_appointment", Slot, of_another("location_id")),
+    Case("fk_slot_therapist_id", Slot, adding(therapist_id=NOBODY, appointment_id=None, fit=1)),
+    Case("fk_slot_location_id", Slot, adding(location_id=NOBODY, appointment_id=None, fit=1)),
+    Case("pk_slot", Slot, repeating("therapist_id", "starts_at")),
+    Case("tr_slot_taken_once", Slot, overwriting),
+    Case("tr_slot_taken_kept", Slot, removing),
+    # visits
+    Case("ck_patient_reachable", Patient, adding(phone=None)),
+    Case("ck_patient_name_length", Patient, adding(name="")),
+    Case("ck_patient_email_length", Patient, adding(email="a@")),
+    Case("ck_patient_phone_length", Patient, adding(phone="91")),
+    Case("ck_patient_language_code", Patient, adding(language="EN")),
+    Case("ck_patient_language_code", Patient, adding(language="")),
+    Case("pk_patient", Patient, repeating("id")),
+    Case("ck_appointment_ends_after_start", Appointment, adding(ends_at=NOON)),
+    *(Case("ck_appointment_buffer_on_grid", Appointment, adding(buffer_minutes=m)) for m in (-15, 10)),
+    Case("ck_appointment_status_known", Appointment, adding(status="proposed")),
+    Case("ck_appointment_needling_known", Appointment, adding(needling="perhaps")),
+    Case("ck_appointment_cancelled_at_goes_with_status", Appointment, adding(status="cancelled")),
+    Case("ck_appointment_cancelled_at_goes_with_status", Appointment, adding(cancelled_at=NOON)),
+    Case("ck_appointment_visit_version_positive", Appointment, adding(visit_version=0)),
+    Case("ck_appointment_link_generation_positive", Appointment, adding(link_generation=0)),
+    Case("fk_appointment_patient_id", Appointment, adding(patient_id=NO_ID)),
+    Case("fk_appointment_therapist_id", Appointment, adding(therapist_id=NOBODY)),
+    Case("fk_appointment_location_id", Appointment, adding(location_id=NOBODY)),
+    Case("fk_appointment_appointment_type_id", Appointment, adding(appointment_type_id=NOBODY)),
+    Case("fk_appointment_explainer_version_id", Appointment, adding(explainer_version_id=NOBODY)),
+    Case("pk_appointment", Appointment, repeating("id")),
+    Case("fk_manage_link_appointment_id", ManageLink, adding(appointment_id=NO_ID)),
+    Case("uq_manage_link_token_sha256", ManageLink, repeating("token_sha256")),
+    Case("pk_manage_link", ManageLink, repeating("appointment_id", "generation")),
+    Case("ck_idempotency_key_key_length", IdempotencyKey, adding(key="seven77")),
+    Case("fk_idempotency_key_appointment_id", IdempotencyKey, adding(appointment_id=NO_ID)),
+    Case("uq_idempotency_key_appointment_id", IdempotencyKey, repeating("appointment_id")),
+    Case("pk_idempotency_key", IdempotencyKey, repeating("key")),
+    # messages
+    Case("ck_outbox_message_kind_known", OutboxMessage, adding(kind="greeting", offset_minutes=0)),
+    Case("ck_outbox_message_channel_known", OutboxMessage, adding(channel="fax")),
+    Case("ck_outbox_message_status_known", OutboxMessage, adding(status="lost", sent_at=None)),
+    Case("ck_outbox_message_offset_goes_with_reminder", OutboxMessage, adding(offset_minutes=0)),
+    Case("ck_outbox_message_offset_goes_with_reminder", OutboxMessage, adding(kind="confirmation")),
+    *(
+        Case("ck_outbox_message_reason_given", OutboxMessage, adding(status=status, sent_at=None))
+        for status in ("suppressed", "failed")
+    ),
+    Case("ck_outbox_message_sent_at_goes_with_status", OutboxMessage, adding(sent_at=None)),
+    Case("ck_outbox_message_sent_at_goes_with_status", OutboxMessage, adding(status="owed")),
+    Case("fk_outbox_message_appointment_id", OutboxMessage, adding(appointment_id=NO_ID)),
+    Case(
+        "uq_outbox_message_owed_once",
+        OutboxMessage,
+        repeating("appointment_id", "kind", "channel", "offset_minutes", "visit_version"),
+    ),
+    Case("pk_outbox_message", OutboxMessage, repeating("id")),
+    Case("ck_attempt_number_positive", Attempt, adding(number=0)),
+    Case("ck_attempt_times_in_order", Attempt, adding(started_at=LATER)),
+    Case("ck_attempt_times_in_order", Attempt, adding(finished_at=EARLIER)),
+    Case("ck_attempt_outcome_goes_with_end", Attempt, adding(outcome=None)),
+    Case("ck_attempt_outcome_goes_with_end", Attempt, adding(finished_at=None)),
+    Case("fk_attempt_message_id", Attempt, adding(message_id=NO_ID)),
+    Case("uq_attempt_message_id_number", Attempt, repeating("message_id", "number")),
+    Case("pk_attempt", Attempt, repeating("id")),
+    # what is never changed
+    Case("ck_explainer_version_version_given", ExplainerVersion, adding(version="")),
+    Case("ck_explainer_version_hash_given", ExplainerVersion, adding(content_sha256="a" * 63)),
+    Case("ck_explainer_version_source_given", ExplainerVersion, adding(source="")),
+    Case("uq_explainer_version_version_language", ExplainerVersion, repeating("version", "language")),
+    Case("pk_explainer_version", ExplainerVersion, repeating("id")),
+    Case("tr_explainer_version_not_updated", ExplainerVersion, changing(title="Other words")),
+    Case("tr_explainer_version_not_deleted", ExplainerVersion, removing),
+    Case("ck_audit_event_action_given", AuditEvent, adding(action="")),
+    Case("ck_audit_event_actor_given", AuditEvent, adding(actor="")),
+    Case("pk_audit_event", AuditEvent, repeating("id")),
+    Case("tr_audit_event_not_updated", AuditEvent, changing(actor="somebody else")),
+    Case("tr_audit_event_not_deleted", AuditEvent, removing),
+    # operations
+    Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
+    Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),
+    Case("pk_heartbeat", Heartbeat, repeating("name")),
+]
+
+
+def refused_by(engine: Engine, write: Callable[[Session], None]) -> str:
+    """The name of the rule that refuses this write."""
+    with pytest.raises((ConstraintViolated, SlotTaken)) as refused:
+        _in_a_transaction(engine, write)
+    assert isinstance(refused.value.__cause__, IntegrityError)
+    return constraint_name(refused.value.__cause__)
+
+
+def _in_a_transaction(engine: Engine, write: Callable[[Session], None]) -> None:
+    with transaction(engine) as session:
+        write(session)
+
+
+def expected(engine: Engine, rule: str) -> str:
+    """SQLite does not tell which foreign key was violated."""
+    return "fk" if engine.name == "sqlite" and rule.startswith("fk_") else rule
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_write_that_breaks_one_rule_is_refused_by_its_name(database: Engine, case: Case) -> None:
+    with transaction(database) as session:
+        good = stored(session, case.model)
+    refusal = refused_by(database, lambda session: case.write(session, case.model, good))
+    assert refusal == expected(database, case.rule)
+
+
+def required_columns() -> Iterator[Column[Any]]:
+    """Every column that must be given; a single whole number as key is given by the database."""
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            numbered = column.primary_key and isinstance(column.type, Integer) and len(table.primary_key) == 1
+            if not column.nullable and not numbered:
+                yield column
+
+
+@pytest.mark.parametrize("column", list(required_columns()), ids=str)
+def test_a_row_without_a_required_value_is_refused(database: Engine, column: Column[Any]) -> None:
+    model = next(model for model in VALID if model.__table__ is column.table)
+    nothing: Values = {column.name: null()}
+    write = changing(**nothing) if model is ClinicPolicy else adding(**nothing)
+    with transaction(database) as session:
+        good = stored(session, model)
+    refusal = refused_by(database, lambda session: write(session, model, good))
+    assert refusal == f"nn_{column.table.name}_{column.name}"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "column"),
+    [
+        (Patient, Appointment, "patient_id"),
+        (Therapist, WorkingHours, "therapist_id"),
+        (Location, WorkingHours, "location_id"),
+        (AppointmentType, Appointment, "appointment_type_id"),
+        (Appointment, ManageLink, "appointment_id"),
+        (Appointment, IdempotencyKey, "appointment_id"),
+        (OutboxMessage, Attempt, "message_id"),
+    ],
+)
+def test_a_row_that_others_need_cannot_be_deleted(
+    database: Engine, parent: type[Base], child: type[Base], column: str
+) -> None:
+    with transaction(database) as session:
+        needed = stored(session, child)[column]
+    refusal = refused_by(database, lambda session: removing(session, parent, {"id": needed}))
+    assert refusal == expected(database, f"fk_{child.__tablename__}_{column}")
+
+
+# --- what the triggers allow
+
+
+def test_a_cell_that_is_freed_first_can_be_taken_by_another_visit(database: Engine) -> None:
+    with transaction(database) as session:
+        good = stored(session, Slot)
+        same = {column: good[column] for column in ("therapist_id", "location_id")}
+        other = stored(session, Appointment, **same)["id"]
+        changing(appointment_id=None, fit=1)(session, Slot, good)
+        changing(appointment_id=other, fit=0)(session, Slot, good)
+    with reading(database) as session:
+        assert session.execute(select(Slot.appointment_id).where(*_is(Slot, good))).scalar_one() == other
+
+
+def test_a_taken_cell_can_be_written_again_for_its_own_visit(database: Engine) -> None:
+    with transaction(database) as session:
+        good = stored(session, Slot)
+        changing(appointment_id=good["appointment_id"], needling=False)(session, Slot, good)
+    with reading(database) as session:
+        assert session.execute(select(Slot.needling).where(*_is(Slot, good))).scalar_one() is False
+
+
+# --- every rule has a case
+
+
+def keys_contain(table: Table, constraint: UniqueConstraint) -> bool:
+    """Whether a key only exists to be pointed at: the primary key refuses first whatever it would."""
+    names = {column.name for column in constraint.columns}
+    return {column.name for column in table.primary_key} <= names
+
+
+def named_rules() -> Iterator[str]:
+    kinds = (CheckConstraint, UniqueConstraint, ForeignKeyConstraint, PrimaryKeyConstraint)
+    for table in Base.metadata.sorted_tables:
+        for constraint in table.constraints:
+            if isinstance(constraint, UniqueConstraint) and keys_contain(table, constraint):
+                continue
+            if isinstance(constraint, kinds):
+                yield str(constraint.name)
+        yield from (str(index.name) for index in table.indexes if index.unique)
+
+
+def triggers(engine: Engine) -> set[str]:
+    found = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    }
+    with reading(engine) as session:
+        return set(session.scalars(text(found[engine.name])))
+
+
+def test_every_constraint_of_the_models_has_a_case() -> None:
+    assert set(named_rules()) == {case.rule for case in CASES if not case.rule.startswith("tr_")}
+
+
+def test_every_trigger_of_the_database_has_a_case(database: Engine) -> None:
+    assert triggers(database) == {case.rule for case in CASES if case.rule.startswith("tr_")}
+
+
+def test_every_constraint_of_postgresql_has_a_case(migrated_postgresql: Engine) -> None:
+    own = (
+        "SELECT conname FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid WHERE contype IN ('c', 'u', 'f', 'p')"
+    )
+    with reading(migrated_postgresql) as session:
+        found = set(session.scalars(text(f"{own} AND relnamespace = 'public'::regnamespace")))
+    rules = {case.rule for case in CASES if not case.rule.startswith("tr_")}
+    assert found - rules == {"alembic_version_pkc", "uq_appointment_id_therapist_id_location_id"}
+
+
+def test_every_table_has_a_valid_row() -> None:
+    assert {model.__table__ for model in VALID} == set(Base.metadata.tables.values())
