@@ -41,6 +41,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         AUTO_VALIDATION_ERROR_RESPONSE=False,
         AUTO_404_RESPONSE=False,
     )
+    app.url_map.merge_slashes = False  # what is not a route is a 404, not a redirect
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())

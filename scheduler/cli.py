@@ -171,6 +171,10 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
     def command() -> None:
         """Set up, then run web server and worker in the foreground: what `make run` does."""
         at_work = worker.Worker(engine, clock)
+        try:
+            serve.require_free_port(settings)
+        except OSError as error:
+            raise click.ClickException(f"Cannot listen on {settings.host}:{settings.port} ({error}).") from error
         with _spoken():
             prepare(settings, engine, clock)
             with schema.alone(engine):

@@ -43,8 +43,9 @@ PRAGMAS = (
 )
 POSTGRESQL_OPTIONS = "-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
 MICROSECOND = timedelta(microseconds=1)
-# SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
-NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
+# SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only,
+# and a table that is not there (the schema was not brought up yet).
+NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006|42P01")
 SQLITE_NOT_NOW = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -193,8 +194,8 @@ def _translated() -> Iterator[None]:
 def _not_now(error: DBAPIError) -> bool:
     """Whether the database refused for a reason that passes, rather than for a mistake of ours."""
     code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in SQLITE_NOT_NOW
+    if code is not None:  # a lost file looks like an empty one
+        return code & 0xFF in SQLITE_NOT_NOW or str(error.orig).startswith("no such table")
     state = getattr(error.orig, "sqlstate", None)
     return isinstance(error, OperationalError) if state is None else NOT_NOW.match(state) is not None
 

@@ -7,6 +7,7 @@ tells the children (the parent-death signal), so that nothing survives it.
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Collection
 
@@ -42,6 +43,14 @@ def serve(app: Flask, settings: Settings, run_worker: Callable[[], None]) -> int
             _signal_all(children, signal.SIGTERM)
             signal.alarm(PATIENCE_SECONDS)
     return code or 0
+
+
+def require_free_port(settings: Settings) -> None:
+    """Say at once that the port is taken, rather than after all is set up; raises OSError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.host, settings.port))
 
 
 def _ended(children: Collection[int]) -> dict[int, int]:

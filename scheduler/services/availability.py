@@ -3,7 +3,7 @@
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -16,10 +16,11 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    case,
     cast,
     exists,
-    false,
     func,
+    literal,
     literal_column,
     null,
     or_,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from scheduler.db import UtcDateTime
+from scheduler.db import MICROSECOND, UtcDateTime
 from scheduler.errors import Invalid, NotBookable, NotLicensed, SlotTaken, TooLate, TooSoon
 from scheduler.models import AppointmentType, ClinicPolicy, Location, Slot, Therapist, TherapistLanguage
 from scheduler.timeline import CELL, EPOCH, first_instant, zone_of
@@ -98,6 +99,16 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates."""
+
+    policy: ClinicPolicy
+    kind: AppointmentType
+    zones: dict[int, ZoneInfo]
+    language_spoken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Bookable:
     """A start that passed every rule of `_rules` at this moment; only the claim decides."""
 
@@ -113,16 +124,29 @@ class Bookable:
 
 
 def search(session: Session, find: Find, *, now: datetime) -> Page:
-    """Return the soonest bookable starts, by start and therapist. Two queries at any size."""
-    policy, kind, zones = _terms(session, find)
-    wishes = {name: value for name, value in _wished(find).items() if value is not None}
-    dated = {name: wishes.pop(name) for name in ("from", "to") if _is_date(wishes.get(name))}
-    per_zone = [_midnights(name, day, zones) for name, day in dated.items()]
-    found = _found(kind.cells, kind.includes_needling, frozenset(wishes))
-    statement = _named(found.where(*per_zone)) if per_zone else _named_once(found)
-    values = _bounds(policy, now) | wishes | {"rows": find.limit + 1}
-    if find.after is not None:
-        values["after"], values["after_therapist"] = find.after
+    """Return the soonest bookable starts, by start and therapist. Two queries at any size.
+
+    Every bound on the start becomes one of the two that the index seeks by: what is tested row by row is read in vain.
+    """
+    terms = _terms(session, find)
+    if find.language is not None and not terms.language_spoken:
+        return Page([], None)
+    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now)
+    from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
+    after, after_therapist = find.after or (EPOCH, 0)
+    values = {
+        "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
+        "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
+        "location": find.location_id,
+        "therapist": find.therapist_id,
+        "language": find.language,
+        "after": find.after and after,
+        "after_therapist": after_therapist,
+        "rows": find.limit + 1,
+    }
+    found = _found(kind.cells, kind.includes_needling, frozenset(wish for wish in WISHES if values[wish] is not None))
+    per_place = [*_per_place(operator.ge, from_), *_per_place(operator.lt, to)]
+    statement = _named(found.where(*per_place)) if per_place else _named_once(found)
     rows = session.execute(statement, values).all()
     offers = [_offer(row, kind) for row in rows[: find.limit]]
     return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
@@ -142,9 +166,13 @@ def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, no
 def require_bookable(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> Bookable:
     """Find a known start and ask the rules of search of it; raise Invalid for an unknown, NotBookable for a refused."""
     name = SlotName.parse(slot_id)
-    policy, kind, _ = _terms(session, Find(appointment_type_id))
+    terms = _terms(session, Find(appointment_type_id))
+    policy, kind = terms.policy, terms.kind
     rules = _rules(kind.cells, kind.includes_needling)
-    values = _bounds(policy, now) | {
+    earliest, latest = _bounds(policy, now)
+    values = {
+        "earliest": earliest,
+        "latest": latest,
         "therapist": name.therapist_id,
         "location": name.location_id,
         "start": name.starts_at,
@@ -176,12 +204,12 @@ def _rules(cells: int, needling: bool) -> dict[type[NotBookable], ColumnElement[
     }
 
 
-def _bounds(policy: ClinicPolicy, now: datetime) -> dict[str, Any]:
-    """What the rules bind: the first and the last start that patients may book now."""
-    return {
-        "earliest": now + timedelta(minutes=policy.booking_notice_minutes),
-        "latest": now + timedelta(days=policy.booking_horizon_days),
-    }
+def _bounds(policy: ClinicPolicy, now: datetime) -> tuple[datetime, datetime]:
+    """The first and the last start that patients may book now."""
+    return (
+        now + timedelta(minutes=policy.booking_notice_minutes),
+        now + timedelta(days=policy.booking_horizon_days),
+    )
 
 
 @cache
@@ -225,59 +253,54 @@ WISHES: dict[str, ColumnElement[bool]] = {
     "language": exists().where(
         TherapistLanguage.therapist_id == Slot.therapist_id, TherapistLanguage.language == bindparam("language")
     ),
-    "from": Slot.starts_at >= bindparam("from", type_=UtcDateTime()),
-    "to": Slot.starts_at < bindparam("to", type_=UtcDateTime()),
-    "after": and_(
-        Slot.starts_at >= bindparam("after", type_=UtcDateTime()),
-        or_(Slot.starts_at > bindparam("after", type_=UtcDateTime()), Slot.therapist_id > bindparam("after_therapist")),
+    "after": or_(
+        Slot.starts_at > bindparam("after", type_=UtcDateTime()), Slot.therapist_id > bindparam("after_therapist")
     ),
 }
 
 
-def _wished(find: Find) -> dict[str, Any]:
-    """What was wished, by its name in WISHES; None for what was not."""
-    return {
+def _instants(bound: date | datetime | None, zones: Mapping[int, ZoneInfo]) -> dict[int | None, datetime]:
+    """A bound as an instant, or as the midnight of its date at each location; empty for no bound."""
+    if bound is None:
+        return {}
+    if isinstance(bound, datetime):
+        return {None: bound}
+    return {location_id: first_instant(bound, 0, zone) for location_id, zone in zones.items()}
+
+
+def _per_place(
+    compare: Callable[..., ColumnElement[bool]], instants: Mapping[int | None, datetime]
+) -> list[ColumnElement[bool]]:
+    """Test each start against its own location's midnight, where they differ, in words that no index is chosen by."""
+    places: dict[datetime, list[int | None]] = defaultdict(list)
+    for location_id, instant in instants.items():
+        places[instant].append(location_id)
+    if len(places) < 2:  # noqa: PLR2004 one midnight for all is a bound already
+        return []
+    midnight = case(*((Slot.location_id.in_(ids), literal(instant, UtcDateTime())) for instant, ids in places.items()))
+    return [compare(Slot.starts_at, midnight)]
+
+
+def _terms(session: Session, find: Find) -> Terms:
+    """Fetch what the rules depend on, in one query; raise Invalid naming an id that does not exist."""
+    values = {
+        "type": find.appointment_type_id,
         "location": find.location_id,
         "therapist": find.therapist_id,
         "language": find.language,
-        "from": find.from_,
-        "to": find.to,
-        "after": find.after,
     }
-
-
-def _is_date(bound: date | datetime | None) -> bool:
-    return bound is not None and not isinstance(bound, datetime)
-
-
-def _midnights(name: str, day: date, zones: Mapping[int, ZoneInfo]) -> ColumnElement[bool]:
-    """Bound starts by the midnight of a date in each location's own zone."""
-    by_midnight: dict[datetime, list[int]] = defaultdict(list)
-    for location_id, zone in zones.items():
-        by_midnight[first_instant(day, 0, zone)].append(location_id)
-    compare = operator.ge if name == "from" else operator.lt
-    return or_(
-        false(),
-        *(and_(Slot.location_id.in_(ids), compare(Slot.starts_at, midnight)) for midnight, ids in by_midnight.items()),
-    )
-
-
-def _terms(session: Session, find: Find) -> tuple[ClinicPolicy, AppointmentType, dict[int, ZoneInfo]]:
-    """Fetch what the rules depend on, in one query; raise Invalid naming an id that does not exist.
-
-    The zones, by location, are only fetched when a date must become each location's midnight.
-    """
-    values = {"type": find.appointment_type_id, "location": find.location_id, "therapist": find.therapist_id}
-    row = session.execute(_asked_terms(_is_date(find.from_) or _is_date(find.to)), values).one_or_none()
+    dated = any(bound is not None and not isinstance(bound, datetime) for bound in (find.from_, find.to))
+    row = session.execute(_asked_terms(dated), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
-    policy, kind, location_known, therapist_known, zones = row
+    policy, kind, location_known, therapist_known, language_spoken, zones = row
     if find.location_id is not None and not location_known:
         raise Invalid("location", "There is no location with this id.")
     if find.therapist_id is not None and not therapist_known:
         raise Invalid("therapist", "There is no therapist with this id.")
     pairs = (pair.split(" ", 1) for pair in (zones or "").split(",") if pair)
-    return policy, kind, {int(location_id): zone_of(zone) for location_id, zone in pairs}
+    by_place = {int(place): zone_of(zone) for place, zone in pairs if find.location_id in {None, int(place)}}
+    return Terms(policy, kind, by_place, language_spoken=bool(language_spoken))
 
 
 @cache
@@ -288,6 +311,7 @@ def _asked_terms(dated: bool) -> Select[Any]:
         AppointmentType,
         exists().where(Location.id == bindparam("location")),
         exists().where(Therapist.id == bindparam("therapist")),
+        exists().where(TherapistLanguage.language == bindparam("language")),
         zones.scalar_subquery() if dated else null(),
     ).join_from(ClinicPolicy, AppointmentType, AppointmentType.id == bindparam("type"))
 

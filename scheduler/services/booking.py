@@ -13,6 +13,7 @@ from scheduler.errors import Invalid, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.services import audit, availability, explainer, licensing, limits, reminders, slots
+from scheduler.timeline import DAY
 
 KEYS_KEPT = timedelta(days=7)
 
@@ -73,6 +74,7 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
         return _with_token(_visits(session, Appointment.id == earlier), keys)
     if request.address is not None:
         limits.count_booking(session, request.address, now=now)
+    _require_born(request.patient, now)
     shown = explainer.shown(session, request.explainer_version, request.explainer_language, now=now)
     start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now)
     slots.lock(session, [start.therapist.id])
@@ -136,6 +138,11 @@ def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, n
 
 def forget_old_keys(session: Session, *, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - KEYS_KEPT))
+
+
+def _require_born(patient: PatientDetails, now: datetime) -> None:
+    if patient.birth_date is not None and patient.birth_date > now.date() + DAY:  # it may be tomorrow somewhere
+        raise Invalid("patient.birth_date", "lies in the future")
 
 
 def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, now: datetime) -> UUID | None:

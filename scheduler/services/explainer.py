@@ -67,8 +67,11 @@ def current(session: Session, language: str) -> ExplainerVersion:
 
 def shown(session: Session, version: str, language: str, *, now: datetime) -> ExplainerVersion:
     """Find the version that a patient says they were shown: the current one, or one replaced less than a day ago."""
+    versions = session.scalars(_versions(language)).all()
+    if not versions:
+        raise Invalid("consent.language", "The explainer is not available in this language.")
     replaced_at: datetime | None = None
-    for candidate in session.scalars(_versions(language)):
+    for candidate in versions:
         if replaced_at is not None and replaced_at <= now - ACCEPTED_AFTER_REPLACEMENT:
             break
         if candidate.version == version:

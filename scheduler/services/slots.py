@@ -216,16 +216,19 @@ def planned_time(session: Session, therapist_ids: Collection[int], start: dateti
         for from_, until in _daily_pieces(hours, time_zone, start, end)
         if licences.may_treat(hours.therapist_id, state, local_date(from_, zone_of(time_zone)))
     )
-    in_window = (clipped(piece, start, end) for piece in pieces)
-    return disjoint(piece for piece in in_window if piece is not None)
+    in_window = (clipped(piece, start, end) for piece in disjoint(pieces))
+    return [piece for piece in in_window if piece is not None]
 
 
 def _daily_pieces(
     hours: WorkingHours, time_zone: str, start: datetime, end: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield each worked stretch near [start, end), cut in two where it runs past local midnight."""
+    """Yield each worked stretch near [start, end), cut in two where it runs past local midnight.
+
+    Stretches whole days before count too: which of two that overlap is worked must not depend on the window asked for.
+    """
     zone = zone_of(time_zone)
-    for day in worked_days(hours, local_date(start, zone) - DAY, local_date(end, zone)):
+    for day in worked_days(hours, local_date(start, zone) - 3 * DAY, local_date(end, zone)):
         opens, closes = working_time(hours, day, zone)
         midnight = first_instant(day + DAY, 0, zone)
         if opens < min(closes, midnight):

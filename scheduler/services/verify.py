@@ -84,12 +84,14 @@ def _without_their_slots(session: Session) -> int:
     held = (
         select(
             Slot.appointment_id,
+            Slot.therapist_id,
+            Slot.location_id,
             func.count().label("cells"),
             func.min(Slot.starts_at).label("first"),
             func.max(Slot.starts_at).label("last"),
         )
         .where(Slot.appointment_id.is_not(None))
-        .group_by(Slot.appointment_id)
+        .group_by(Slot.appointment_id, Slot.therapist_id, Slot.location_id)
         .subquery()
     )
     rows = session.execute(
@@ -101,7 +103,12 @@ def _without_their_slots(session: Session) -> int:
             held.c.first,
             held.c.last,
         )
-        .outerjoin(held, held.c.appointment_id == Appointment.id)
+        .outerjoin(
+            held,
+            (held.c.appointment_id == Appointment.id)
+            & (held.c.therapist_id == Appointment.therapist_id)
+            & (held.c.location_id == Appointment.location_id),
+        )
         .where(LIVE)
     )
     broken = 0

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from apiflask import APIBlueprint
 from flask import Response, request
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
@@ -31,7 +31,10 @@ def _well_formed() -> None:
         if len(values) > 1:
             raise Invalid(field, "is given more than once")
     if request.method == "POST":
-        if request.get_data() and not request.is_json:
+        body = request.get_data()
+        if request.content_length is None and len(body) >= (request.max_content_length or 0):
+            raise RequestEntityTooLarge  # sent in chunks, it was only read up to the limit
+        if body and not request.is_json:
             raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
         if not isinstance(request.get_json(force=True), dict):
             raise BadRequest("The body must be a JSON object.")
@@ -125,9 +128,10 @@ def current_explainer(query_data: schemas.ExplainerQuery) -> Response:
 
 
 @api.post("/appointments")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
 @api.input(schemas.BookBody, location="json")
 @api.output(schemas.VisitOut, status_code=201)
-def book(json_data: schemas.BookBody) -> Response:
+def book(json_data: schemas.BookBody, _query: schemas.NoQuery) -> Response:
     """Book a visit. The header Idempotency-Key (8 to 255 characters) makes a repeat of the request safe."""
     now, keys, engine = context().clock.now(), context().keys, context().engine
     try:
@@ -150,9 +154,10 @@ def view(token: str, _query: schemas.NoQuery) -> Response:
 
 
 @api.post("/appointments/<token>/cancel")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
 @api.input(schemas.CancelBody, location="json")
 @api.output(schemas.VisitOut)
-def cancel(token: str, json_data: schemas.CancelBody) -> Response:
+def cancel(token: str, json_data: schemas.CancelBody, _query: schemas.NoQuery) -> Response:
     """Cancel a visit and free its time at once; cancelling again changes nothing."""
     now, keys = context().clock.now(), context().keys
     with transaction(context().engine) as session:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 import phonenumbers
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -19,16 +19,27 @@ from pydantic import (
 
 from scheduler.models import Needling
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+# Control characters, line ends, what turns the direction of text or has no width, and the start of an encoded word,
+# which Python's mail headers would decode (a newline inside it adds a recipient).
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\u200b\u202a-\u202e\u2060\u2066-\u2069]|=\?")
 CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+ID = r"[1-9][0-9]{0,8}"
+# Reserved domains such as .test are taken: mail to them goes nowhere, and who tries the clinic out uses them.
+SPECIAL_USE_DOMAIN_NAMES.clear()
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OLDEST = date(1900, 1, 1)
 
 
 def _one_line(text: str) -> str:
     if CONTROL.search(text):
-        raise ValueError("must be one line without control characters")
+        raise ValueError("must be one line of plain text")
     return text
+
+
+def _name(text: str) -> str:
+    if not any(character.isalnum() for character in text):
+        raise ValueError("must have a letter")
+    return _one_line(text)
 
 
 def _plain_text(text: str) -> str:
@@ -39,7 +50,7 @@ def _plain_text(text: str) -> str:
 
 def _email(text: str) -> str:
     try:
-        found = validate_email(text, check_deliverability=False, allow_smtputf8=False)
+        found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except EmailNotValidError as error:
         raise ValueError(f"is no e-mail address: {error}") from error
     return found.ascii_email or found.normalized
@@ -51,8 +62,9 @@ def _phone(text: str) -> str:
         number = phonenumbers.parse(text, "US")
     except phonenumbers.NumberParseException as error:
         raise ValueError("is no phone number") from error
-    if not phonenumbers.is_possible_number(number) or number.extension:
-        raise ValueError("is no phone number")
+    whole = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    if not whole or number.extension:
+        raise ValueError("is no phone number with its area code")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
@@ -94,13 +106,20 @@ def _is_true(value: object) -> object:
     return value
 
 
+def _limit(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,9}", value):
+        raise ValueError("must be a whole number from 1 to 200")
+    return value
+
+
 def _id(value: object) -> int:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+    if not isinstance(value, str) or not re.fullmatch(ID, value):
         raise ValueError("is no id that was ever given")
     return int(value)
 
 
-Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=str)]
+IdText = Annotated[str, StringConstraints(pattern=f"^{ID}$")]
+Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=IdText)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
 Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=str)]
 Name = Annotated[
@@ -135,7 +154,7 @@ class SlotsQuery(Strict):
     language: Language | None = None
     from_: Bound | None = Field(None, alias="from")
     to: Bound | None = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    limit: Annotated[int, BeforeValidator(_limit, json_schema_input_type=int), Field(ge=1, le=200)] = 20
     cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
@@ -172,11 +191,11 @@ class RemindersBody(Strict):
 class BookBody(Strict):
     slot: Annotated[str, StringConstraints(strict=True, max_length=100)]
     appointment_type: Id
-    hold: Annotated[str, StringConstraints(strict=True, max_length=100)] | None = None
+    hold: Annotated[str, StringConstraints(strict=True)] | None = None
     patient: PatientBody
     consent: ConsentBody
     needling: Needling = Needling.TALK_FIRST
-    language: Language = "en"
+    language: Literal["en", "es"] = "en"
     note: Text | None = None
     reminders: RemindersBody = RemindersBody()
 

@@ -150,3 +150,16 @@ def test_hours_around_the_clock_join_over_midnight(clinic: Clinic, engine: Engin
     planned = cells(engine)
     assert {after.starts_at - before.starts_at for before, after in itertools.pairwise(planned)} == {CELL}
     assert {cell.fit for cell in planned[:-3]} == {4}
+
+
+def test_which_of_two_overlapping_hours_is_worked_does_not_depend_on_the_window(clinic: Clinic, engine: Engine) -> None:
+    first, second = clinic.add_location("One"), clinic.add_location("Two")
+    therapist_id = clinic.add_therapist("Both Places")
+    clinic.add_hours(therapist_id, second, opens=8 * 60, closes=12 * 60)
+    clinic.add_hours(therapist_id, first, opens=10 * 60, closes=14 * 60)
+    clinic.plan()
+    offered = [offer.slot for offer in clinic.offers(therapist_id=therapist_id)]
+    eleven = next(slot for slot in offered if slot.location_id == second and slot.starts_at.hour == 17)
+    clinic.cancel(clinic.book(str(eleven)).token)
+    assert [offer.slot for offer in clinic.offers(therapist_id=therapist_id)] == offered
+    assert violations(clinic) == 0

@@ -1,0 +1,231 @@
+"""How many statements a request runs at any size, and by which index they find their cells."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Connection, Engine, event, text
+
+from scheduler.clock import FixedClock
+from scheduler.db import transaction
+from scheduler.keys import Keyring
+from scheduler.models import Location, Therapist, TherapistLanguage
+from tests.clinic import Clinic, body, key
+
+API = "/api/v1"
+Statement = tuple[str, Any]
+THERAPISTS = 20
+LOCATIONS = 4
+# One calendar stands for all: the cells of therapist 1 again for everybody else, spread over the locations.
+COPY = """
+    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling)
+    SELECT therapist.id, starts_at, 1 + therapist.id % :locations, fit, needling
+    FROM slot CROSS JOIN therapist WHERE therapist_id = 1 AND appointment_id IS NULL AND therapist.id > 1
+"""
+SEARCHES = (
+    *("", "&location=1", "&therapist=1", "&language=en", "&location=1&language=en&limit=200", "&from=2026-11-24"),
+    *("&from=2026-11-24&to=2026-11-26&location=1", "&from=2026-11-24T09:00:00Z", "&cursor=1990000-1"),
+)
+PAGES = ("/", *(f"{API}/{name}" for name in ("locations", "therapists?location=1", "appointment-types", "explainer")))
+
+
+@pytest.fixture
+def clinic(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
+    """One therapist at one location, planned for one day ahead."""
+    clinic = Clinic(engine, clock, keys)
+    clinic.add_kinds()
+    clinic.policy(booking_horizon_days=1)
+    clinic.add_hours(clinic.add_therapist(), clinic.add_location(), range(7))
+    clinic.plan()
+    return clinic
+
+
+def grow(clinic: Clinic) -> None:
+    """Make it twenty therapists at four locations, sixty days ahead, with some visits; let the planner know."""
+    clinic.policy(booking_horizon_days=60)
+    clinic.plan()
+    with transaction(clinic.engine) as session:
+        session.add_all(
+            Location(name=f"L{n}", area="A", address="-", state="IL", time_zone="America/Chicago", phone="-")
+            for n in range(2, LOCATIONS + 1)
+        )
+        people = [Therapist(name=f"T{n}", credentials="PT", active=True) for n in range(2, THERAPISTS + 1)]
+        session.add_all(people)
+        session.flush()
+        session.add_all(TherapistLanguage(therapist_id=person.id, language="en") for person in people)
+        session.add_all(clinic.license(person.id, kind, "IL") for person in people for kind in ("pt", "dry_needling"))
+        session.flush()
+        session.execute(text(COPY), {"locations": LOCATIONS})
+    for offer in {offer.slot.therapist_id: offer for offer in clinic.offers(limit=200)}.values():
+        clinic.book(str(offer.slot))
+    with clinic.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[Statement]]:
+    """Collect the statements that run meanwhile, as the driver gets them, with their parameters."""
+    seen: list[Statement] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: object, _context: object, _many: object) -> None:
+        if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", statement):
+            seen.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def asked(engine: Engine, client: FlaskClient, path: str) -> list[Statement]:
+    with statements(engine) as seen:
+        answer = client.get(path)
+    assert answer.status_code == 200, answer.get_data()
+    return seen
+
+
+def of_booking(engine: Engine, client: FlaskClient) -> tuple[list[Statement], list[Statement], list[Statement]]:
+    """The statements of booking the soonest time, of viewing the visit and of cancelling it."""
+    slot = client.get(f"{API}/slots?appointment_type=1&limit=1&location=1").get_json()["items"][0]["id"]
+    with statements(engine) as booking:
+        booked = client.post(f"{API}/appointments", json=body(slot), headers=key())
+    token = booked.get_json()["token"]
+    with statements(engine) as viewing:
+        client.get(f"{API}/appointments/{token}")
+    with statements(engine) as cancelling:
+        cancelled = client.post(f"{API}/appointments/{token}/cancel", json={})
+    assert (booked.status_code, cancelled.status_code) == (201, 200)
+    return booking, viewing, cancelling
+
+
+def test_requests_run_as_many_statements_at_any_size(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    def counts() -> dict[str, int]:
+        steps = zip(("book", "view", "cancel"), of_booking(engine, client), strict=True)
+        pages = {page: len(asked(engine, client, page)) for page in PAGES}
+        searches = {find: len(asked(engine, client, f"{API}/slots?appointment_type=1{find}")) for find in SEARCHES}
+        return {name: len(seen) for name, seen in steps} | pages | searches
+
+    small = counts()
+    grow(clinic)
+    assert counts() == small
+    assert {find: small[find] for find in SEARCHES} == dict.fromkeys(SEARCHES, 2)
+    assert small["view"] == 1
+    assert max(small[page] for page in PAGES) <= 5
+
+
+def plans(engine: Engine, statement: Statement) -> list[str]:
+    """How the database means to run a statement; on PostgreSQL prepared, for these values and for any."""
+    sql, parameters = statement
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, parameters).all()
+            return ["\n".join(str(row.detail) for row in rows)]
+        return [
+            _plan_prepared(connection, sql, parameters, mode) for mode in ("force_custom_plan", "force_generic_plan")
+        ]
+
+
+def _plan_prepared(connection: Connection, sql: str, parameters: dict[str, Any], mode: str) -> str:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", sql).replace("%%", "%")
+    values = ", ".join(["%s"] * len(names))
+    with psycopg.ClientCursor(driver) as cursor:
+        cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        cursor.execute("PREPARE captured AS " + numbered)
+        cursor.execute(
+            f"EXPLAIN EXECUTE captured({values})" if names else "EXPLAIN EXECUTE captured",
+            [parameters[name] for name in names],
+        )
+        plan = "\n".join(str(row[0]) for row in cursor.fetchall())
+        cursor.execute("DEALLOCATE captured")
+    return plan
+
+
+def over_slots(seen: list[Statement], verb: str = "SELECT") -> Statement:
+    """The one statement that looks for, or takes, cells."""
+    found = [s for s in seen if s[0].lstrip().startswith(verb) and re.search(r"(FROM|UPDATE) slot\b", s[0])]
+    assert len(found) == 1, [statement for statement, _ in seen]
+    return found[0]
+
+
+def walks_whole(plan: str, table: str) -> bool:
+    """Whether a plan reads a table from end to end."""
+    return re.search(rf"\b(SCAN {table}\b(?! USING (COVERING )?INDEX)|Seq Scan on {table}\b)", plan) is not None
+
+
+BOUNDS = ("", "&limit=200", "&from=2026-11-30T00:00:00Z&to=2026-12-02T00:00:00Z", "&cursor=1994800-3")
+DATES = ("&from=2026-11-30", "&to=2026-12-02", "&from=2026-11-30&to=2026-12-02")
+BY_BOUNDS = r"(USING COVERING INDEX|Index (Only )?Scan using) {index}\b.*\n?.*starts_at ?>"
+INDEXES = {
+    "&location=2": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_at")),
+    "": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_anywhere")),
+    "&therapist=7": (BOUNDS, r"\b(ix_slot_free_\w+|pk_slot|PRIMARY KEY)\b"),
+    "&location=4": (DATES, r"\bix_slot_free_\w+\b.*\n?.*starts_at ?>"),
+    "&limit=20": (DATES, r"\bix_slot_free_\w+\b.*\n?.*starts_at ?>"),
+}
+
+
+def test_a_search_walks_an_index_of_free_cells_within_its_bounds(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    grow(clinic)
+    for place, (bounds, index) in INDEXES.items():
+        for search in (kind + place + bound for kind in ("1", "3") for bound in bounds):
+            seen = asked(engine, client, f"{API}/slots?appointment_type={search}")
+            for plan in plans(engine, over_slots(seen)):
+                assert re.search(index, plan), (search, plan)
+                assert not walks_whole(plan, "slot"), (search, plan)
+
+
+def test_a_visits_life_finds_its_cells_by_their_key(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    grow(clinic)
+    life = of_booking(engine, client)
+    for plan in (*plans(engine, over_slots(life[0], "UPDATE")), *plans(engine, over_slots(life[0]))):
+        assert re.search(r"\bpk_slot\b|USING PRIMARY KEY \(therapist_id=\? AND starts_at", plan), plan
+    for statement in (one for step in life for one in step):
+        if isinstance(statement[1], list) or "VALUES" in statement[0]:
+            continue  # plain rows to insert: nothing is looked for
+        for plan in plans(engine, statement):
+            assert not walks_whole(plan, "slot"), (statement[0], plan)
+
+
+def work(engine: Engine, statement: Statement) -> int:
+    """How many hundreds of its machine's steps SQLite takes for a statement."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(step, 100)
+        connection.exec_driver_sql(*statement).all()
+        driver.set_progress_handler(None, 0)
+    return steps
+
+
+# Fails while a search reads every free cell between the first bookable moment and the `from`, date or cursor asked for:
+# of two bounds below a column SQLite uses one for its index and tests the other row by row.
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "far", ["&from=2027-01-15T00:00:00Z", "&cursor=1999500-3", "&from=2027-01-15", "&to=2027-01-15"]
+)
+def test_a_search_far_ahead_or_by_dates_is_as_little_work_as_the_soonest(
+    client: FlaskClient, engine: Engine, clinic: Clinic, far: str
+) -> None:
+    grow(clinic)
+    soonest, later = (
+        work(engine, over_slots(asked(engine, client, f"{API}/slots?appointment_type=1{bound}"))) for bound in ("", far)
+    )
+    assert later <= 3 * soonest
