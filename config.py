@@ -13,10 +13,11 @@ from typing import Literal
 
 ROOT = Path(__file__).resolve().parent
 SHORTEST_SECRET = 32
+FERNET_KEY_BYTES = 32
 HIGHEST_PORT = 65535
 SMALLEST_SHARE = 0.001
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-REMINDERS = re.compile(r"(email|sms):[1-9][0-9]{0,3}h(,\s*(email|sms):[1-9][0-9]{0,3}h)*|")
+REMINDERS = re.compile(r"(email|sms):[1-9][0-9]{0,3}h(, ?(email|sms):[1-9][0-9]{0,3}h)*")
 DATABASES = re.compile(r"(sqlite:///|postgresql(\+psycopg)?://|postgres://).+")
 ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 
@@ -56,6 +57,11 @@ class Settings:
     instance: Path
 
     @property
+    def address(self) -> str:
+        """Where to listen, as host:port; an IPv6 host stands in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def production(self) -> bool:
         return self.app_env == "production"
 
@@ -69,6 +75,7 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         else "development"
     )
     host = reader.text("HOST", "127.0.0.1")
+    at = f"[{host}]" if ":" in host else host
     port = reader.whole("PORT", 8000, 1, HIGHEST_PORT)
     keys = _keys(reader, app_env, instance)
     settings = Settings(
@@ -83,7 +90,7 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         field_keys=keys["FIELD_KEYS"],
         host=host,
         port=port,
-        base_url=reader.like("BASE_URL", f"http://{host}:{port}", ADDRESS, "https://clinic.example").rstrip("/"),
+        base_url=reader.like("BASE_URL", f"http://{at}:{port}", ADDRESS, "https://clinic.example").rstrip("/"),
         web_workers=reader.whole("WEB_WORKERS", 2, 1, 64),
         trusted_proxies=reader.whole("TRUSTED_PROXIES", 0, 0, 8),
         smtp_host=environ.get("SMTP_HOST") or None,
@@ -143,7 +150,7 @@ def _keys(reader: "_Reader", app_env: str, instance: Path) -> dict[str, tuple[st
 
 def _is_fernet_key(key: str) -> bool:
     try:
-        return len(urlsafe_b64decode(key)) == SHORTEST_SECRET
+        return len(urlsafe_b64decode(key)) == FERNET_KEY_BYTES
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ from scheduler.app import create_app
 from scheduler.clock import SystemClock
 from scheduler.db import make_engine
 
+os.umask(0o077)  # database, keys, backups and mail hold patients: for their owner only
 try:
     settings = config.from_environment(os.environ)
 except config.SettingsError as error:

@@ -1,12 +1,14 @@
 """The commands of `flask --app wsgi`."""
 
+import signal
 import sqlite3
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 from flask import Flask
@@ -14,6 +16,7 @@ from flask.cli import AppGroup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from config import ROOT, Settings
 from scheduler import schema, serve, worker
@@ -63,14 +66,15 @@ def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     @group.command("upgrade")
     def upgrade() -> None:
         """Bring the schema to the newest version. Safe to run again, and from several processes at once."""
-        prepare(settings, engine, clock)
+        with _spoken():
+            prepare(settings, engine, clock)
         click.echo("The schema is at the newest version.")
 
     @group.command("downgrade")
     @click.argument("revision", default="-1")
     def downgrade(revision: str) -> None:
         """Take the schema back to REVISION (one step by default; `base` drops everything)."""
-        with schema.alone(engine):
+        with _spoken(), schema.alone(engine):
             schema.downgrade(engine, revision)
         click.echo(f"The schema was taken back: {revision}.")
 
@@ -144,10 +148,12 @@ def _backup(engine: Engine) -> click.Command:
         source = _sqlite_path(engine)
         if file.exists():
             raise click.UsageError(f"{file} exists already; name a new file.")
-        partial = file.with_name(file.name + ".partial")
-        with _spoken():
-            _copy(source, partial)
-        partial.replace(file)
+        try:
+            with _spoken():
+                _copy(source, file)
+        except click.ClickException:
+            file.unlink(missing_ok=True)
+            raise
         click.echo(f"Copied to {file}.")
 
     return command
@@ -157,11 +163,15 @@ def _restore(engine: Engine) -> click.Command:
     @click.command("restore")
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
     def command(file: Path) -> None:
-        """Replace the SQLite database by the copy in FILE. Stop server and worker first."""
+        """Replace the SQLite database by the copy in FILE; what was there is kept beside it. Stop the server first."""
         target = _sqlite_path(engine)
+        kept = target.with_name(target.name + ".before-restore")
         with schema.alone(engine), _spoken():
+            _require_backup(file)
+            if target.exists():
+                _copy(target, kept)
             _copy(file, target)
-        click.echo(f"Restored from {file}.")
+        click.echo(f"Restored from {file}. What was there before is in {kept}.")
 
     return command
 
@@ -170,6 +180,8 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
     @click.command("serve")
     def command() -> None:
         """Set up, then run web server and worker in the foreground: what `make run` does."""
+        for number in (signal.SIGTERM, signal.SIGINT):  # until the parent waits for them: to stop is no failure
+            signal.signal(number, lambda *_: sys.exit(0))
         at_work = worker.Worker(engine, clock)
         try:
             serve.require_free_port(settings)
@@ -195,15 +207,24 @@ def _sqlite_path(engine: Engine) -> Path:
     return Path(engine.url.database)
 
 
+def _require_backup(file: Path) -> None:
+    """Raise sqlite3.DatabaseError unless FILE is a sound database of this program."""
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
+        sound = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not sound or not {"alembic_version", "appointment"} <= tables:
+        raise sqlite3.DatabaseError(f"{file} is no backup of this program; nothing was changed.")
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Copy by SQLite's backup API: a plain copy of the file misses what stands in the write-ahead log."""
+    """Copy by SQLite's backup API: a plain copy of the file misses what stands in the write-ahead log.
+
+    The target is written in one transaction: a failure leaves it as it was.
+    """
     if not source.exists():
         raise click.UsageError(f"There is no database at {source}.")
-    with sqlite3.connect(source) as from_, sqlite3.connect(target) as to:
+    with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
         from_.backup(to)
-    from_.close()
-    to.close()
-    target.chmod(0o600)
 
 
 def _instant(text: str) -> datetime:
@@ -223,3 +244,5 @@ def _spoken() -> Iterator[None]:
         yield
     except (ClinicError, explainer.WordingChanged, schema.SchemaDamaged, sqlite3.DatabaseError) as error:
         raise click.ClickException(str(error)) from error
+    except OperationalError as error:
+        raise click.ClickException(f"The database does not do this now: {error.orig}") from error

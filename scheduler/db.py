@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -112,6 +113,11 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
+def one_of(words: type[StrEnum]) -> str:
+    """The words of an enumeration as SQL's list, for a CHECK."""
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def make_engine(url: str) -> Engine:

@@ -19,7 +19,10 @@ class NotFound(ClinicError):
 
 
 class Unavailable(ClinicError):
-    """The database cannot do this now; the same request may succeed later. Nothing was written."""
+    """The database cannot do this now; the same request may succeed later.
+
+    Nothing of it is stored, unless only the answer to the commit was lost: repeating with the same key tells.
+    """
 
 
 class TooMany(ClinicError):

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Collection
 
 from flask import Flask
@@ -83,6 +84,8 @@ def _fork(run: Callable[[], None]) -> int:
             code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 nobody above this child is left to print it
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -100,7 +103,7 @@ class _WebServer(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         address = self.settings.base_url
         for name, value in {
-            "bind": f"{self.settings.host}:{self.settings.port}",
+            "bind": self.settings.address,
             "workers": self.settings.web_workers,
             "threads": THREADS,
             "worker_class": "gthread",

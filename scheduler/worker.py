@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.errors import ClinicError
-from scheduler.models import Therapist
 from scheduler.services import booking, health, limits, slots
 
 HEARTBEAT_SECONDS = 15
@@ -45,10 +44,13 @@ class Worker:
     def plan_slots(self) -> slots.Changes:
         """Extend and mend every calendar, in transactions so short that no booking waits long."""
         with reading(self.engine) as session:
-            therapist_ids = session.scalars(select(Therapist.id).order_by(Therapist.id)).all()
+            therapist_ids = slots.therapists(session)
         changed = slots.Changes()
         for therapist_id in therapist_ids:
-            changed += self._plan(therapist_id)
+            try:
+                changed += self._plan(therapist_id)
+            except Exception:  # one calendar that cannot be planned must not stop the others
+                log.exception("calendar_not_planned", therapist_id=therapist_id)
         if changed != slots.Changes():
             log.info("slots_planned", added=changed.added, removed=changed.removed)
         return changed

@@ -322,6 +322,7 @@ def test_the_module_of_settings_imports_nothing_of_ours() -> None:
     [
         ("REMINDERS", "rubbish"),
         ("REMINDERS", "email:48"),
+        ("REMINDERS", "email:48h,\temail:24h"),
         ("DATABASE_URL", "nonsense"),
         ("BASE_URL", "javascript:alert(1)"),
         ("CLINIC_NAME", "x" * 201),

@@ -1,8 +1,10 @@
 """The server as a whole: start, demo, readiness, end; and the other commands as processes."""
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -63,13 +65,14 @@ def test_a_fresh_server_serves_a_demo_clinic_and_leaves_nothing_behind(tmp_path:
 def test_a_second_start_is_quick_opens_its_port_when_ready_and_stops_when_asked(
     small_clinic: Path, tmp_path: Path, asked: signal.Signals
 ) -> None:
-    """Below 3 s on a quiet machine, which this one may not be."""
+    """Below 3 s on a quiet machine, which this one may not be: so its own work, in processor time, is held to that."""
     began = time.monotonic()
     with starting(f"sqlite:///{small_clinic}", tmp_path, free_port()) as server:
         wait_until_ready(server)  # no connection until the first answer, which says "ready"
         took = time.monotonic() - began
         print(f"A second start took {took:.1f} s")  # noqa: T201 worth seeing, with -rP
         assert took < START_SECONDS
+        assert processor_seconds(server.process.pid) < 3
         server.process.send_signal(asked)
         assert server.process.wait(END_SECONDS) == 0
         assert server.pids() == []
@@ -82,6 +85,13 @@ def test_further_signals_change_nothing_while_a_server_stops(running: Server) ->
             time.sleep(0.5)
         assert running.process.wait(END_SECONDS - 2) == 0
     assert running.pids() == []
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has computed so far; `ps` says it as [[dd-]hh:]mm:ss."""
+    told = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    minutes, seconds = told.strip().split(":")[-2:]
+    return 60 * float(minutes) + float(seconds)
 
 
 @contextmanager
@@ -230,3 +240,31 @@ def bookings(server: Server) -> Iterator[list[UUID]]:
         finally:
             ended.set()
         list(waiting)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all"])
+def test_restoring_what_is_no_backup_changes_nothing(small_clinic: Path, tmp_path: Path, content: bytes) -> None:
+    clinic, wrong = tmp_path / "clinic.db", tmp_path / "wrong.db"
+    shutil.copy(small_clinic, clinic)
+    wrong.write_bytes(content)
+    before = visits_in(clinic)
+    refused = command(f"sqlite:///{clinic}", "restore", str(wrong))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: ")
+    assert visits_in(clinic) == before
+
+
+def test_what_a_restore_replaces_is_kept_and_private(small_clinic: Path, tmp_path: Path) -> None:
+    clinic, copy = tmp_path / "clinic.db", tmp_path / "copy.db"
+    assert command(f"sqlite:///{small_clinic}", "backup", str(copy)).returncode == 0
+    assert command(f"sqlite:///{clinic}", "db", "upgrade").returncode == 0
+    assert command(f"sqlite:///{clinic}", "restore", str(copy)).returncode == 0
+    assert visits_in(clinic) == visits_in(copy)
+    assert visits_in(tmp_path / "clinic.db.before-restore") == set()
+    assert {path.stat().st_mode & 0o077 for path in (clinic, copy, tmp_path / "clinic.db.before-restore")} == {0}
+
+
+def test_a_database_that_is_down_is_told_in_one_sentence() -> None:
+    told = command("postgresql://nobody@127.0.0.1:1/none", "db", "upgrade")
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr

@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
-from scheduler.db import Base
+from scheduler.db import Base, one_of
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.practice import AppointmentType, Location, Therapist
 
@@ -29,10 +29,6 @@ class Needling(StrEnum):
     OPEN = "open"
     TALK_FIRST = "talk_first"
     NONE = "none"
-
-
-def _one_of(words: type[StrEnum]) -> str:
-    return ", ".join(f"'{word}'" for word in words)
 
 
 class Patient(Base):
@@ -69,8 +65,8 @@ class Appointment(Base):
         UniqueConstraint("id", "therapist_id", "location_id"),
         CheckConstraint("ends_at > starts_at", name="ends_after_start"),
         CheckConstraint("buffer_minutes >= 0 AND buffer_minutes % 15 = 0", name="buffer_on_grid"),
-        CheckConstraint(f"status IN ({_one_of(Status)})", name="status_known"),
-        CheckConstraint(f"needling IN ({_one_of(Needling)})", name="needling_known"),
+        CheckConstraint(f"status IN ({one_of(Status)})", name="status_known"),
+        CheckConstraint(f"needling IN ({one_of(Needling)})", name="needling_known"),
         CheckConstraint("(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_at_goes_with_status"),
         CheckConstraint("visit_version >= 1", name="visit_version_positive"),
         CheckConstraint("link_generation >= 1", name="link_generation_positive"),

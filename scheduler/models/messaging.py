@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid6 import uuid7
 
-from scheduler.db import Base
+from scheduler.db import Base, one_of
 
 OWED = text("status = 'owed'")
 
@@ -41,9 +41,9 @@ class OutboxMessage(Base):
         UniqueConstraint(
             "appointment_id", "kind", "channel", "offset_minutes", "visit_version", name="uq_outbox_message_owed_once"
         ),
-        CheckConstraint("kind IN ('confirmation', 'reminder', 'cancellation')", name="kind_known"),
-        CheckConstraint("channel IN ('email', 'sms')", name="channel_known"),
-        CheckConstraint("status IN ('owed', 'sent', 'suppressed', 'failed')", name="status_known"),
+        CheckConstraint(f"kind IN ({one_of(Kind)})", name="kind_known"),
+        CheckConstraint(f"channel IN ({one_of(Channel)})", name="channel_known"),
+        CheckConstraint(f"status IN ({one_of(Fate)})", name="status_known"),
         CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
         CheckConstraint("status NOT IN ('suppressed', 'failed') OR reason IS NOT NULL", name="reason_given"),
         CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_goes_with_status"),

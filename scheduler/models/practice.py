@@ -3,9 +3,10 @@
 from datetime import date, datetime
 
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from scheduler.db import Base
+from scheduler.timeline import zone_of
 
 NEEDLING_RULES = ("permitted", "silent", "forbidden")
 # The states and territories of the United States, by their postal codes.
@@ -33,6 +34,11 @@ class Location(Base):
     state: Mapped[str]
     time_zone: Mapped[str]
     phone: Mapped[str]
+
+    @validates("time_zone")
+    def _known_zone(self, _name: str, value: str) -> str:
+        """Refuse a zone that no calendar could be made in; raises ZoneInfoNotFoundError."""
+        return str(zone_of(value))
 
 
 class Therapist(Base):

@@ -11,8 +11,9 @@ from uuid6 import uuid7
 from scheduler.db import insert_into
 from scheduler.errors import Invalid, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
-from scheduler.models import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.services import audit, availability, explainer, licensing, limits, reminders, slots
+from scheduler.services.availability import Bookable
 from scheduler.timeline import DAY
 
 KEYS_KEPT = timedelta(days=7)
@@ -54,11 +55,10 @@ class BookVisit:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A visit with the token of its newest link; `booked_now` is False when a repeated request found it."""
+    """A visit with the token of its newest link."""
 
     appointment: Appointment
     token: str
-    booked_now: bool = False
 
 
 def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) -> Visit:
@@ -72,8 +72,6 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
     earlier = _claim_key(session, request.repeatable, appointment_id, now)
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
-    if request.address is not None:
-        limits.count_booking(session, request.address, now=now)
     _require_born(request.patient, now)
     shown = explainer.shown(session, request.explainer_version, request.explainer_language, now=now)
     start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now)
@@ -81,34 +79,17 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
     needling = start.kind.includes_needling
     licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
     patient = Patient(**asdict(request.patient), id=uuid7(), created_at=now)
-    appointment = Appointment(
-        id=appointment_id,
-        patient_id=patient.id,
-        therapist_id=start.therapist.id,
-        therapist=start.therapist,
-        location_id=start.location.id,
-        location=start.location,
-        appointment_type_id=start.kind.id,
-        appointment_type=start.kind,
-        explainer_version_id=shown.id,
-        explainer_version=shown,
-        starts_at=start.slot.starts_at,
-        ends_at=start.slot.starts_at + timedelta(minutes=start.kind.minutes),
-        buffer_minutes=start.kind.buffer_minutes,
-        status=Status.BOOKED,
-        needling=request.needling,
-        note_sealed=keys.seal(request.note),
-        visit_version=1,
-        link_generation=1,
-        booked_at=now,
-    )
+    appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
+    appointment.id, appointment.booked_at = appointment_id, now
     slots.claim(session, appointment)
     session.add_all([patient, appointment])
     session.flush()
     token = _add_link(session, appointment, keys)
     reminders.plan(session, appointment, patient, start.policy, now=now)
+    if request.address is not None:  # last, since it locks the address's row until the end
+        limits.count_booking(session, request.address, now=now)
     audit.record(session, "appointment.booked", appointment, by="patient", now=now)
-    return Visit(appointment, token, booked_now=True)
+    return Visit(appointment, token)
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
@@ -121,7 +102,7 @@ def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, n
     visit = view(session, token, keys=keys)
     appointment = visit.appointment
     slots.lock(session, [appointment.therapist_id])
-    session.refresh(appointment, ["status"], with_for_update=True)
+    session.refresh(appointment, ["status", "starts_at", "ends_at"], with_for_update=True)
     if appointment.status == Status.CANCELLED:
         return visit
     if appointment.status != Status.BOOKED or appointment.starts_at <= now:
@@ -140,6 +121,31 @@ def forget_old_keys(session: Session, *, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - KEYS_KEPT))
 
 
+def _visit_of(
+    request: BookVisit, start: Bookable, patient: Patient, shown: ExplainerVersion, note_sealed: bytes | None
+) -> Appointment:
+    """The row of a new visit: end, therapist and location follow from the start and the type."""
+    return Appointment(
+        patient_id=patient.id,
+        therapist_id=start.therapist.id,
+        therapist=start.therapist,
+        location_id=start.location.id,
+        location=start.location,
+        appointment_type_id=start.kind.id,
+        appointment_type=start.kind,
+        explainer_version_id=shown.id,
+        explainer_version=shown,
+        starts_at=start.slot.starts_at,
+        ends_at=start.slot.starts_at + timedelta(minutes=start.kind.minutes),
+        buffer_minutes=start.kind.buffer_minutes,
+        status=Status.BOOKED,
+        needling=request.needling,
+        note_sealed=note_sealed,
+        visit_version=1,
+        link_generation=1,
+    )
+
+
 def _require_born(patient: PatientDetails, now: datetime) -> None:
     if patient.birth_date is not None and patient.birth_date > now.date() + DAY:  # it may be tomorrow somewhere
         raise Invalid("patient.birth_date", "lies in the future")
@@ -156,7 +162,8 @@ def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, n
             if stored.body_sha256 != repeatable.body_sha256:
                 raise Invalid("Idempotency-Key", "This key was used for another request; make a new one.")
             return stored.appointment_id
-        session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == repeatable.key))
+        too_old = IdempotencyKey.created_at < now - KEYS_KEPT
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == repeatable.key, too_old))
         session.expire_all()
     return None
 

@@ -40,14 +40,14 @@ def cancelled(session: Session, appointment: Appointment, patient: Patient, *, n
 
 
 def offsets(policy: str) -> list[tuple[Channel, timedelta]]:
-    """Read a policy such as `email:48h,email:24h,sms:2h`; raise ValueError for anything else."""
-    result = []
+    """Read a policy such as `email:48h,email:24h,sms:2h`, each once; raise ValueError for anything else."""
+    result: dict[tuple[Channel, timedelta], None] = {}
     for part in filter(None, policy.replace(" ", "").split(",")):
         found = OFFSET.fullmatch(part)
         if found is None:
             raise ValueError(f"REMINDERS: {part!r} is not like email:24h or sms:2h")
-        result.append((Channel(found[1]), timedelta(hours=int(found[2]))))
-    return result
+        result[Channel(found[1]), timedelta(hours=int(found[2]))] = None
+    return list(result)
 
 
 def _owe(

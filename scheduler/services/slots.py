@@ -6,7 +6,7 @@ free of deadlocks; the condition in the UPDATE, the key and the trigger decide w
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from scheduler.db import UtcDateTime
 from scheduler.errors import SlotTaken
 from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Location, Slot, Therapist, WorkingHours
-from scheduler.services import licensing
+from scheduler.services import licensing, practice
 from scheduler.timeline import (
     CELL,
     DAY,
@@ -70,19 +70,6 @@ INSERT_MISSING = (
     ON CONFLICT (therapist_id, starts_at) DO NOTHING
 """
 )
-DIFFERENCES = (
-    PLANNED
-    + """
-    SELECT min(starts_at) AS first, max(starts_at) AS last FROM (
-        SELECT p.starts_at FROM planned p
-            LEFT JOIN slot s ON s.therapist_id = p.therapist_id AND s.starts_at = p.starts_at
-        WHERE s.therapist_id IS NULL
-        UNION ALL
-        SELECT starts_at FROM slot WHERE therapist_id IN :therapists AND starts_at >= :start AND starts_at < :end
-            AND appointment_id IS NULL AND (therapist_id, starts_at, location_id, needling) NOT IN (
-                SELECT therapist_id, starts_at, location_id, needling FROM planned)) AS difference
-"""
-)
 COUNT_UNPLANNED = (
     PLANNED
     + """
@@ -93,7 +80,7 @@ COUNT_UNPLANNED = (
 )
 # Free cells that follow each other share an island: their start less as many cells as come before them is the same.
 FITTING = """
-    WITH free AS (
+    free AS (
         SELECT therapist_id, starts_at, location_id, starts_at - {cell} * row_number()
             OVER (PARTITION BY therapist_id, location_id ORDER BY starts_at) AS island
         FROM slot WHERE appointment_id IS NULL AND {where}),
@@ -103,22 +90,35 @@ FITTING = """
     fitting AS (
         SELECT therapist_id, starts_at, CASE WHEN cells < :cap THEN cells ELSE :cap END AS fit FROM run)
 """
-REFIT = (
-    FITTING.replace("{where}", "therapist_id IN :therapists AND starts_at >= :before AND starts_at < :after")
-    + """
+FITTING_NEAR = FITTING.replace("{where}", "therapist_id IN :therapists AND starts_at >= :before AND starts_at < :after")
+REFIT = f"""
+    WITH {FITTING_NEAR}
     UPDATE slot SET fit = fitting.fit FROM fitting
     WHERE slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
         AND slot.starts_at < :end AND slot.fit <> fitting.fit
 """
-)
-COUNT_MISFITS = (
-    FITTING.replace("{where}", "true")
-    + """
+COUNT_MISFITS = f"""
+    WITH {FITTING.replace("{where}", "true")}
     SELECT count(*) FROM slot JOIN fitting
         ON slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
     WHERE slot.fit <> fitting.fit
 """
-)
+# What is planned and missing, free and not planned, or free with a `fit` that the longest visit has outgrown.
+DIFFERENCES = f"""
+    {PLANNED}, {FITTING_NEAR}
+    SELECT min(starts_at) AS first, max(starts_at) AS last FROM (
+        SELECT p.starts_at FROM planned p
+            LEFT JOIN slot s ON s.therapist_id = p.therapist_id AND s.starts_at = p.starts_at
+        WHERE s.therapist_id IS NULL
+        UNION ALL
+        SELECT starts_at FROM slot WHERE therapist_id IN :therapists AND starts_at >= :start AND starts_at < :end
+            AND appointment_id IS NULL AND (therapist_id, starts_at, location_id, needling) NOT IN (
+                SELECT therapist_id, starts_at, location_id, needling FROM planned)
+        UNION ALL
+        SELECT slot.starts_at FROM slot JOIN fitting
+            ON slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
+        WHERE slot.starts_at < :end AND slot.fit <> fitting.fit) AS difference
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,11 @@ def lock(session: Session, therapist_ids: Collection[int]) -> None:
     """Take the therapists' rows, in id order; on SQLite the whole database is ours already (BEGIN IMMEDIATE)."""
     rows = select(Therapist.id).where(Therapist.id.in_(therapist_ids)).order_by(Therapist.id)
     session.execute(rows.with_for_update(key_share=True)).all()
+
+
+def therapists(session: Session) -> Sequence[int]:
+    """Everybody who has, had or may have cells, in id order."""
+    return session.scalars(select(Therapist.id).order_by(Therapist.id)).all()
 
 
 def claim(session: Session, appointment: Appointment) -> None:
@@ -157,8 +162,10 @@ def claim(session: Session, appointment: Appointment) -> None:
 
 
 def free(session: Session, appointment: Appointment, *, now: datetime) -> None:
-    """Give back all cells of a visit; those still ahead and in the plan are on offer again at once."""
-    lock(session, [appointment.therapist_id])
+    """Give back all cells of a visit; those still ahead and in the plan are on offer again at once.
+
+    The therapist must be locked.
+    """
     _rows_changed(session, update(Slot).where(Slot.appointment_id == appointment.id).values(appointment_id=None, fit=1))
     replan(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end, now=now)
 
@@ -248,11 +255,16 @@ def work_ahead(session: Session, therapist_id: int, *, now: datetime) -> list[tu
 
     Reads only, so that a job which finds nothing to do, as most do, holds up nobody.
     """
-    policy = session.execute(select(ClinicPolicy)).scalar_one()
-    start, end = next_cell(now), horizon_end(policy, now)
-    plan = _plan(session, [therapist_id], start, end)
+    start, end = next_cell(now), horizon_end(practice.policy(session), now)
+    values = _plan(session, [therapist_id], start, end) | {
+        "therapists": [therapist_id],
+        "start": start,
+        "end": end,
+        "before": start,
+        "after": end + longest_visit(session) * CELL,
+    }
     difference = _statement(DIFFERENCES, session.get_bind().dialect.name).columns(first=UtcDateTime, last=UtcDateTime)
-    first, last = session.execute(difference, {"therapists": [therapist_id], "start": start, "end": end, **plan}).one()
+    first, last = session.execute(difference, values).one()
     windows = []
     while first is not None and first <= last:
         until = min(first + WINDOW, last + CELL)
@@ -281,7 +293,7 @@ def count_misfits(session: Session) -> int:
 def count_unplanned(session: Session, *, now: datetime) -> int:
     """Free cells ahead that the hours and licences, as they now stand, do not give."""
     last = session.scalars(select(Slot.starts_at).order_by(Slot.starts_at.desc()).limit(1)).first() or now
-    plan = _plan(session, session.scalars(select(Therapist.id)).all(), next_cell(now), max(last, now) + CELL)
+    plan = _plan(session, therapists(session), next_cell(now), max(last, now) + CELL)
     return int(_run(session, COUNT_UNPLANNED, start=next_cell(now), **plan).scalar_one())
 
 

@@ -183,8 +183,14 @@ def _changed_explainers(session: Session) -> int:
 
 
 def _shown_nothing() -> Rows:
-    return select(Appointment.id).where(Appointment.explainer_version_id.is_(None))
+    return select(Appointment.id).where(Appointment.explainer_version_id.is_(None), _booked_by_patient())
 
 
 def _shared_patients() -> Rows:
-    return select(Appointment.patient_id).group_by(Appointment.patient_id).having(func.count() > 1)
+    public = select(Appointment.patient_id).where(_booked_by_patient())
+    return public.group_by(Appointment.patient_id).having(func.count() > 1)
+
+
+def _booked_by_patient() -> ColumnElement[bool]:
+    noted = select(AuditEvent.entity_id).where(AuditEvent.action == "appointment.booked", AuditEvent.actor == "patient")
+    return audit.entity_id(Appointment.id).in_(noted)

@@ -36,11 +36,12 @@ def install(app: APIFlask) -> None:
 
 def problem(status: int, code: str, detail: str, title: str | None = None, **more: Any) -> Response:  # noqa: ANN401
     """Answer with a problem; its `type` ends in the code, and leads to where the documentation explains it."""
+    kind = f"/api/docs#{code}" if code in TITLES else "about:blank"  # RFC 9457: nothing beyond the status
     title = title or TITLES[code]
     if not request.path.startswith("/api/"):
         page = render_template("error.html", title=title, detail=detail, status=status)
         return Response(page, status, mimetype="text/html")
-    body = {"type": f"/api/docs#{code}", "title": title, "status": status, "detail": detail, **more}
+    body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
     return Response(orjson.dumps(body), status, content_type="application/problem+json")
 
 

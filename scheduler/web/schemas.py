@@ -123,7 +123,7 @@ Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=IdText)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
 Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=str)]
 Name = Annotated[
-    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_one_line)
+    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_name)
 ]
 Email = Annotated[
     str, StringConstraints(strict=True, max_length=254), AfterValidator(_one_line), AfterValidator(_email)

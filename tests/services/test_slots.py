@@ -2,12 +2,14 @@
 
 import itertools
 from datetime import date, timedelta
+from zoneinfo import ZoneInfoNotFoundError
 
-from sqlalchemy import Engine, delete, func, select, update
+import pytest
+from sqlalchemy import Engine, delete, func, select, text, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import License, Slot, Therapist, WorkingHours
+from scheduler.models import AppointmentType, License, Slot, Therapist, WorkingHours
 from scheduler.services import slots, verify
 from scheduler.services.slots import Changes
 from scheduler.timeline import CELL
@@ -163,3 +165,34 @@ def test_which_of_two_overlapping_hours_is_worked_does_not_depend_on_the_window(
     clinic.cancel(clinic.book(str(eleven)).token)
     assert [offer.slot for offer in clinic.offers(therapist_id=therapist_id)] == offered
     assert violations(clinic) == 0
+
+
+def test_a_longer_type_is_offered_once_the_worker_has_been_by(clinic: Clinic, engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(
+            AppointmentType(
+                name="Long", position=9, minutes=90, buffer_minutes=15, new_patient=False, includes_needling=False
+            )
+        )
+    clinic.kinds["Long"] = 4
+    assert clinic.offers("Long") == []
+    clinic.plan()
+    assert len(clinic.offers("Long")) > 0
+    assert violations(clinic) == 0
+    assert clinic.plan() == Changes()
+
+
+def test_a_calendar_that_cannot_be_planned_stops_no_other(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
+    bad, good = clinic.add_therapist("Lost In Space"), clinic.add_therapist("On Time")
+    clinic.add_hours(bad, clinic.add_location("Nowhere"))
+    clinic.add_hours(good, clinic.add_location("Somewhere"))
+    with transaction(engine) as session:
+        session.execute(text("UPDATE location SET time_zone = 'America/Nowhere' WHERE name = 'Nowhere'"))
+    clinic.plan()
+    assert cells(engine, therapist_id=bad) == []
+    assert len(cells(engine, therapist_id=good)) > 0
+
+
+def test_a_location_in_no_time_zone_is_refused(clinic: Clinic) -> None:
+    with pytest.raises(ZoneInfoNotFoundError):
+        clinic.add_location("Nowhere", "America/Nowhere")

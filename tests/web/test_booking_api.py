@@ -391,7 +391,7 @@ def test_every_booking_adds_a_patient_of_its_own(client: FlaskClient, engine: En
 
 
 LONGEST = {
-    "name": "\U0001f9d1" * 200,
+    "name": "\U00020000" * 200,
     "email": "a" * 64 + "@" + ".".join(["b" * 61] * 3) + ".com",
     "phone": "+44 20 7946 0958",
     "birth_date": "1900-01-01",
@@ -426,3 +426,23 @@ def test_odd_names_and_addresses_are_plain_text(client: FlaskClient, engine: Eng
         booked(client, patient=given)
     patients = sorted(stored(engine, Patient), key=lambda patient: patient.id)
     assert [(patient.name, patient.email) for patient in patients] == [kept for _, kept in ODD]
+
+
+def test_an_offset_that_the_policy_names_twice_is_owed_once(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    clinic.policy(reminders="email:24h, email:24h")
+    last = clinic.offers()[-1]
+    assert client.post("/api/v1/appointments", json=body(str(last.slot)), headers=key()).status_code == 201
+    assert sorted(message.kind for message in stored(engine, OutboxMessage)) == ["confirmation", "reminder"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", ["...", "=?utf-8?q?x=0aBcc:y@example.com?=", "\u200bPat", "Pat\u202eDoe"])
+def test_a_name_that_is_none_is_refused(client: FlaskClient, clinic: Clinic, name: str) -> None:
+    slot = str(clinic.offers()[0].slot)
+    refused = client.post(
+        "/api/v1/appointments", json=body(slot, patient={"name": name, "phone": "312-555-0142"}), headers=key()
+    )
+    assert refused.status_code == 422
+    assert refused.get_json()["errors"][0]["field"] == "patient.name"
