@@ -21,7 +21,7 @@ check: $(DEV) ## formatter, linter, types, layers, templates
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timing > /dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports --no-logo
 	@$(BIN)/djlint templates --lint --quiet
 
 format: $(DEV) ## rewrite the code in the one format
@@ -30,8 +30,8 @@ format: $(DEV) ## rewrite the code in the one format
 bench: $(DEV) ## measure search and booking beside a bare Flask page
 	@$(BIN)/python -m tests.bench
 
-drill: $(DEV) ## the fault drills at full size
-	@$(BIN)/python -m pytest -m drill -n 0
+drill: $(DEV) ## the fault drills at full size (half an hour)
+	@$(BIN)/python -m pytest -m drill -n 0 -v
 
 browser: ## install Chromium through the system's package manager
 	@.ci/browser
@@ -43,6 +43,7 @@ lock: $(DEV) ## pin every dependency anew, with hashes
 		pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
 $(RUNTIME): requirements.txt
+	@echo "Installing into .venv (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --python $(BIN)/python -r requirements.txt

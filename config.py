@@ -16,10 +16,11 @@ SHORTEST_SECRET = 32
 FERNET_KEY_BYTES = 32
 HIGHEST_PORT = 65535
 SMALLEST_SHARE = 0.001
+DEFAULT = re.compile("change|secret|default|example|password", re.IGNORECASE)
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 REMINDERS = re.compile(r"(email|sms):[1-9][0-9]{0,3}h(, ?(email|sms):[1-9][0-9]{0,3}h)*")
-DATABASES = re.compile(r"(sqlite:///|postgresql(\+psycopg)?://|postgres://).+")
-ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
+DATABASES = re.compile(r"(sqlite:///(?!:memory:)|postgresql(\+psycopg)?://|postgres://).+")
+ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9][a-zA-Z0-9.-]*)(:[0-9]{1,5})?(/[\w.~-]+)*/?")
 
 
 class SettingsError(Exception):
@@ -82,7 +83,10 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         app_env=app_env,
         database_url=driver_url(
             reader.like(
-                "DATABASE_URL", f"sqlite:///{instance / 'scheduler.db'}", DATABASES, "sqlite:/// or postgresql://"
+                "DATABASE_URL",
+                f"sqlite:///{instance / 'scheduler.db'}",
+                DATABASES,
+                "sqlite:////srv/clinic.db or postgresql://user:password@host/clinic",
             )
         ),
         secret_key=keys["SECRET_KEY"][0],
@@ -93,7 +97,7 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         base_url=reader.like("BASE_URL", f"http://{at}:{port}", ADDRESS, "https://clinic.example").rstrip("/"),
         web_workers=reader.whole("WEB_WORKERS", 2, 1, 64),
         trusted_proxies=reader.whole("TRUSTED_PROXIES", 0, 0, 8),
-        smtp_host=environ.get("SMTP_HOST") or None,
+        smtp_host=environ.get("SMTP_HOST", "").strip() or None,
         rate_limits=reader.choice("RATE_LIMITS", "on", {"on", "off"}) == "on",
         policy=_policy(reader),
         instance=instance,
@@ -120,6 +124,7 @@ def _policy(reader: "_Reader") -> PolicyStart:
 def _refusals(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """What production does not start with, by setting."""
     random = f"is missing, too short or a default: give at least {SHORTEST_SECRET} random characters"
+    keys = [settings.secret_key, *settings.link_keys, *settings.field_keys]
     rules = {
         ("FLASK_DEBUG", "is on: turn it off"): environ.get("FLASK_DEBUG", "0") not in {"", "0", "false", "False"},
         ("BASE_URL", "must begin with https://: patients get links"): not settings.base_url.startswith("https://"),
@@ -127,13 +132,15 @@ def _refusals(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
         ("SECRET_KEY", random): _weak(settings.secret_key),
         ("LINK_KEYS", random): not settings.link_keys or any(map(_weak, settings.link_keys)),
         ("FIELD_KEYS", random): not settings.field_keys or any(map(_weak, settings.field_keys)),
+        ("LINK_KEYS", "must differ from SECRET_KEY and FIELD_KEYS"): len(set(keys)) < len(keys),
     }
     return {name: f"{name} {reason}" for (name, reason), broken in rules.items() if broken}
 
 
 def _weak(key: str) -> bool:
-    """Too short, or so regular that nobody's random generator made it."""
-    return len(key) < SHORTEST_SECRET or len(set(key)) < SHORTEST_SECRET // 3
+    """Too short, repeating itself, or so plain that nobody's random generator made it."""
+    few = len(set(key)) < SHORTEST_SECRET // 3
+    return len(key) < SHORTEST_SECRET or few or key in (key + key)[1:-1] or DEFAULT.search(key) is not None
 
 
 def _keys(reader: "_Reader", app_env: str, instance: Path) -> dict[str, tuple[str, ...]]:
@@ -209,7 +216,7 @@ class _Reader:
         value = self.text(name, default)
         if pattern.fullmatch(value):
             return value
-        self.problems[name] = f"{name} is {value!r}: write it like {example}"
+        self.problems[name] = f"{name}: write it like {example}"  # without the value, which may hold a password
         return default
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:

@@ -19,8 +19,13 @@ LARGEST_BODY = 64 * 1024
 DESCRIPTION = "Book physical-therapy visits. Errors are RFC 9457 problems; ids are opaque strings."
 
 
+class Application(APIFlask):
+    def log_exception(self, _exc_info: object) -> None:
+        """Nothing: the request's own log line tells it, and names the route where Flask's would name the token."""
+
+
 def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
-    app = APIFlask(
+    app = Application(
         "scheduler",
         title="Physical-therapy scheduler",
         version="1",
@@ -37,6 +42,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_MEMORY_SIZE=LARGEST_BODY,
         OPENAPI_VERSION="3.1.0",
+        SERVERS=[{"url": settings.base_url}],  # else the first caller's Host header would stand there for everybody
         DESCRIPTION=DESCRIPTION,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
         AUTO_404_RESPONSE=False,

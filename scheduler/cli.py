@@ -6,7 +6,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,10 +24,11 @@ from scheduler.clock import Clock, FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
-from scheduler.services import demo, explainer, practice, verify
+from scheduler.services import demo, explainer, health, practice, verify
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
 
+IDLE = timedelta(seconds=worker.HEARTBEAT_SECONDS + 5)
 WORDINGS = ROOT / "templates" / "explainer"
 
 
@@ -36,7 +37,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     for command in (
         _database(settings, engine, clock),
-        _demo(engine, clock, keys),
+        _demo(settings, engine, clock, keys),
         _worker(settings, engine, clock),
         _verify(engine, clock),
         _backup(engine),
@@ -81,15 +82,17 @@ def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     return group
 
 
-def _demo(engine: Engine, clock: Clock, keys: Keyring) -> click.Command:
+def _demo(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> click.Command:
     @click.command("demo")
-    @click.option("--locations", type=click.IntRange(1, 500), default=4, show_default=True)
-    @click.option("--therapists", type=click.IntRange(1, 5000), default=12, show_default=True)
+    @click.option("--locations", type=click.IntRange(1, 500), default=4, show_default=True, help="Places.")
+    @click.option("--therapists", type=click.IntRange(1, 5000), default=12, show_default=True, help="People.")
     @click.option("--days", type=click.IntRange(1, 730), default=90, show_default=True, help="How far to plan ahead.")
     @click.option("--booked", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Share taken.")
-    @click.option("--seed", type=int, default=1, show_default=True)
+    @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same clinic.")
     def command(locations: int, therapists: int, days: int, booked: float, seed: int) -> None:
-        """Fill an empty database with an invented clinic."""
+        """Fill an empty database with an invented clinic; not in production."""
+        if settings.production:
+            raise click.UsageError("The demo's therapists are invented: production must not show them to patients.")
         _fill(engine, clock, keys, DemoClinic(locations, therapists, days, booked, seed))
 
     return command
@@ -112,7 +115,7 @@ def _fill(engine: Engine, clock: Clock, keys: Keyring, clinic: DemoClinic) -> No
 def _worker(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
     @click.command("worker")
     @click.option("--once", is_flag=True, help="Do all that is due, then exit.")
-    @click.option("--at", type=str, help="Take this time with its offset for now; not in production.")
+    @click.option("--at", type=str, help="Pretend it is this time, as in 2026-11-25T10:00-06:00; for trials.")
     def command(once: bool, at: str | None) -> None:
         """Run the background jobs."""
         if at is not None and settings.production:
@@ -150,6 +153,7 @@ def _backup(engine: Engine) -> click.Command:
             raise click.UsageError(f"{file} exists already; name a new file.")
         try:
             with _spoken():
+                file.touch(exist_ok=False)  # never through a link that somebody else put there
                 _copy(source, file)
         except click.ClickException:
             file.unlink(missing_ok=True)
@@ -165,6 +169,7 @@ def _restore(engine: Engine) -> click.Command:
     def command(file: Path) -> None:
         """Replace the SQLite database by the copy in FILE; what was there is kept beside it. Stop the server first."""
         target = _sqlite_path(engine)
+        _require_idle(engine, target)
         kept = target.with_name(target.name + ".before-restore")
         with schema.alone(engine), _spoken():
             _require_backup(file)
@@ -186,7 +191,8 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
         try:
             serve.require_free_port(settings)
         except OSError as error:
-            raise click.ClickException(f"Cannot listen on {settings.host}:{settings.port} ({error}).") from error
+            message = f"Cannot listen on {settings.address} ({error}). Choose another port: PORT=8001 make run"
+            raise click.ClickException(message) from error
         with _spoken():
             prepare(settings, engine, clock)
             with schema.alone(engine):
@@ -205,6 +211,21 @@ def _sqlite_path(engine: Engine) -> Path:
     if engine.dialect.name != "sqlite" or not engine.url.database:
         raise click.UsageError("This is for SQLite only; for PostgreSQL use pg_dump and pg_restore.")
     return Path(engine.url.database)
+
+
+def _require_idle(engine: Engine, target: Path) -> None:
+    """Refuse to replace a database that a worker has used just now."""
+    if not target.exists():
+        return
+    try:
+        with reading(engine) as session:
+            quiet = health.silence(session)
+    except ClinicError:
+        return  # what cannot be read may be replaced
+    if quiet is not None and quiet < IDLE:
+        raise click.ClickException(
+            f"A worker used this database {quiet.seconds} s ago: stop all of it, wait {IDLE.seconds} s, try again."
+        )
 
 
 def _require_backup(file: Path) -> None:
@@ -242,7 +263,15 @@ def _spoken() -> Iterator[None]:
     """Say what went wrong as one sentence, without a traceback, for errors that the clinic's words know."""
     try:
         yield
-    except (ClinicError, explainer.WordingChanged, schema.SchemaDamaged, sqlite3.DatabaseError) as error:
+    except (
+        ClinicError,
+        explainer.WordingChanged,
+        schema.SchemaDamaged,
+        schema.CommandError,
+        sqlite3.DatabaseError,
+    ) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
         raise click.ClickException(str(error)) from error
     except OperationalError as error:
         raise click.ClickException(f"The database does not do this now: {error.orig}") from error

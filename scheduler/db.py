@@ -34,7 +34,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from scheduler.errors import ClinicError, ConstraintViolated, SlotTaken, Unavailable
 from scheduler.timeline import EPOCH
 
-SQLITE_WAIT_SECONDS = 10
+SQLITE_WAIT_SECONDS = 5
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -42,11 +42,14 @@ PRAGMAS = (
     "recursive_triggers = ON",  # INSERT OR REPLACE must not slip past the triggers that refuse a DELETE
     "cache_size = -32768",  # in KiB: bulk work spills less
 )
-POSTGRESQL_OPTIONS = "-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
+POSTGRESQL = {
+    "options": "-c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s",
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,  # milliseconds until a lost host counts as gone
+}
 MICROSECOND = timedelta(microseconds=1)
-# SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only,
-# and a table that is not there (the schema was not brought up yet).
-NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006|42P01")
+# SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
+NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
 SQLITE_NOT_NOW = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -130,7 +133,7 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, connect_args={"options": POSTGRESQL_OPTIONS}, hide_parameters=True)
+    return create_engine(url, connect_args=POSTGRESQL, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -192,16 +195,23 @@ def _translated() -> Iterator[None]:
     except (PoolTimeout, sqlite3.OperationalError) as error:  # the second comes bare when connecting
         raise Unavailable("The database cannot be reached now.") from error
     except DBAPIError as error:
+        if _lacks_table(error):
+            raise Unavailable("The database has no schema of this program yet: run `db upgrade`.") from error
         if _not_now(error):
-            raise Unavailable("The database cannot do this now.") from error
+            raise Unavailable(f"The database cannot do this now ({type(error.orig).__name__}).") from error
         raise
+
+
+def _lacks_table(error: DBAPIError) -> bool:
+    """Whether the schema was not brought up; on SQLite a lost file looks just like this."""
+    return getattr(error.orig, "sqlstate", None) == "42P01" or str(error.orig).startswith("no such table")
 
 
 def _not_now(error: DBAPIError) -> bool:
     """Whether the database refused for a reason that passes, rather than for a mistake of ours."""
     code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:  # a lost file looks like an empty one
-        return code & 0xFF in SQLITE_NOT_NOW or str(error.orig).startswith("no such table")
+    if code is not None:
+        return code & 0xFF in SQLITE_NOT_NOW
     state = getattr(error.orig, "sqlstate", None)
     return isinstance(error, OperationalError) if state is None else NOT_NOW.match(state) is not None
 

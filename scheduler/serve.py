@@ -93,7 +93,7 @@ def _fork(run: Callable[[], None]) -> int:
 
 
 class _WebServer(BaseApplication):  # type: ignore[misc]
-    """gunicorn, told what to do in code. Threads, so that a browser's idle connection holds up nobody."""
+    """gunicorn, told what to do in code; threads, since browsers open connections ahead of need (decision 4)."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.app = app

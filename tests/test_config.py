@@ -341,3 +341,35 @@ def test_a_secret_key_is_one_key_whatever_it_holds(tmp_path: Path) -> None:
 def test_production_refuses_a_field_key_of_zeros(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="FIELD_KEYS"):
         from_environment({**PRODUCTION, "FIELD_KEYS": "A" * 43 + "="}, instance=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "please-change-this-secret-key-now",
+        "0123456789abcdef" * 2,
+        "abcdefghij" * 4,
+        "a-password-of-some-length-0815-xyz",
+    ],
+)
+@pytest.mark.parametrize("name", ["SECRET_KEY", "LINK_KEYS"])
+def test_production_refuses_a_key_that_can_be_guessed(name: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=name):
+        from_environment({**PRODUCTION, name: key}, instance=tmp_path)
+
+
+def test_production_refuses_one_key_for_two_purposes(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="LINK_KEYS"):
+        from_environment({**PRODUCTION, "LINK_KEYS": PRODUCTION["SECRET_KEY"]}, instance=tmp_path)
+
+
+def test_a_refused_database_url_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_environment({"DATABASE_URL": "mysql://user:hunter2@host/db"}, instance=tmp_path)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["https://:443", "https://good@evil", 'https://a"><script>', "https://a b"])
+def test_an_address_that_cannot_stand_in_a_link_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="BASE_URL"):
+        from_environment({"BASE_URL": url}, instance=tmp_path)

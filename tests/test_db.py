@@ -271,7 +271,7 @@ def test_every_connection_to_sqlite_is_durable_and_keeps_foreign_keys(sqlite: En
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5_000
 
 
 @pytest.mark.parametrize(

@@ -268,3 +268,19 @@ def test_a_database_that_is_down_is_told_in_one_sentence() -> None:
     told = command("postgresql://nobody@127.0.0.1:1/none", "db", "upgrade")
     assert told.returncode == 1
     assert "Traceback" not in told.stderr
+
+
+def test_a_body_in_broken_chunks_is_refused_and_its_token_stays_out_of_the_log(running: Server) -> None:
+    request = b"POST /api/v1/appointments/A-LIVE-TOKEN/cancel HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(request + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert "A-LIVE-TOKEN" not in running.log.read_text()
+
+
+def test_a_restore_under_a_working_server_is_refused(running: Server, small_clinic: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    assert command(f"sqlite:///{small_clinic}", "backup", str(copy)).returncode == 0
+    refused = command(f"sqlite:///{small_clinic}", "restore", str(copy))
+    assert refused.returncode == 1
+    assert "stop all of it" in refused.stderr

@@ -1,21 +1,22 @@
 """Brakes on attempts. What was really booked is counted in the database (services.limits), across all processes."""
 
 import hmac
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from flask import Flask, request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 
 from scheduler.web.context import context
 
 ATTEMPTS = "300 per minute"  # by one address at one process: above what people do, below what a script wants
 ATTEMPTS_SECONDS = 60
+IPV4 = 4
 
 
 def install(app: Flask) -> None:
     """Brake every route that takes POST; call it when all routes are known."""
-    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    limiter = Limiter(network, app=app, storage_uri="memory://")
     posts = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
     for endpoint in posts:
         view: Any = limiter.limit(ATTEMPTS)(app.view_functions[endpoint])
@@ -24,5 +25,14 @@ def install(app: Flask) -> None:
 
 def hashed_address() -> str:
     """The caller's address under the clinic's key: enough to count by, useless to find a person by."""
-    address = request.remote_addr or "unknown"
-    return hmac.digest(context().settings.secret_key.encode(), address.encode(), "sha256").hex()
+    return hmac.digest(context().settings.secret_key.encode(), network().encode(), "sha256").hex()
+
+
+def network() -> str:
+    """Whom a request counts to: an IPv4 address without its port, or the /64 that one IPv6 customer has alone."""
+    told = request.remote_addr or ""
+    try:
+        address = ip_address(told if told.count(":") != 1 else told.partition(":")[0])
+    except ValueError:
+        return "unknown"
+    return str(address) if address.version == IPV4 else str(ip_network((address, 64), strict=False))

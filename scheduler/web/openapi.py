@@ -12,11 +12,21 @@ IDEMPOTENCY_KEY = {
     "description": "New for each booking; the same key and body give the same visit for seven days.",
     "schema": {"type": "string", "minLength": 8, "maxLength": 255, "pattern": "^[ -~]*$"},
 }
-EVERYWHERE = {422: "A value is invalid or unknown; `errors` names its field", 503: "Not possible now: Retry-After"}
+EXAMPLE = {
+    "slot": "an id of /slots",
+    "appointment_type": "1",
+    "patient": {"name": "Pat Doe", "email": "pat@example.com", "phone": "312-555-0142", "birth_date": "1980-01-31"},
+    "consent": {"explainer_version": "version of /explainer", "language": "en", "acknowledged": True},
+    "needling": "talk_first",
+    "language": "en",
+    "note": "Lower back, three weeks now",
+    "reminders": {"email": True, "sms": False},
+}
+EVERYWHERE = {422: "A value or field is invalid or unknown; errors names it", 503: "Not possible now: Retry-After"}
 BY_TOKEN = {404: "There is no visit with this token"}
 WITH_BODY = {
     400: "The body is missing, malformed or no JSON object",
-    409: "The calendar as it stands says no; `type` ends in the reason, `alternatives` holds up to three other times",
+    409: "The calendar as it stands says no; type ends in the reason, alternatives holds up to three other times",
     413: "The body is larger than 64 KiB",
     415: "The body is not sent as application/json",
     429: "Too many requests: Retry-After",
@@ -34,7 +44,9 @@ def describe(spec: Any) -> Any:  # noqa: ANN401 a dict, as the JSON form of the 
         for method, operation in operations.items():
             if method in {"get", "post"}:
                 _add_problems(path, method, operation)
-    spec["paths"]["/api/v1/appointments"]["post"].setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    booking = spec["paths"]["/api/v1/appointments"]["post"]
+    booking.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    booking["requestBody"]["content"]["application/json"]["example"] = EXAMPLE
     spec["paths"] = dict(sorted(spec["paths"].items()))
     return spec
 

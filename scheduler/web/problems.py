@@ -8,11 +8,13 @@ from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response, g, render_template, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.exceptions import NotFound as NoRoute
 
 from scheduler.errors import ClinicError, Conflict, ConstraintViolated, Invalid, NotFound, TooMany, Unavailable
 from scheduler.web.limiting import ATTEMPTS_SECONDS
 
 RETRY_SECONDS = 5
+MOST_ERRORS, LONGEST_NAME = 20, 100  # an answer must not be many times as long as its request
 TITLES = {
     "invalid": "Some values cannot be used",
     "not-found": "Not found",
@@ -25,6 +27,8 @@ TITLES = {
     "too-late": "This time is too far ahead",
     "not-licensed": "Not offered there on that day",
 }
+PLAIN = {"Extra inputs are not permitted": "is not a field of this request", "Field required": "is missing"}
+NO_PAGE = "There is no page at this address."
 log = structlog.get_logger()
 
 
@@ -46,8 +50,9 @@ def problem(status: int, code: str, detail: str, title: str | None = None, **mor
 
 
 def invalid(*errors: tuple[str, str]) -> Response:
-    named = [{"field": field, "message": message} for field, message in errors]
-    return problem(422, "invalid", "; ".join(f"{field}: {message}" for field, message in errors), errors=named)
+    told = [(field[:LONGEST_NAME], message) for field, message in errors[:MOST_ERRORS]]
+    named = [{"field": field, "message": message} for field, message in told]
+    return problem(422, "invalid", "; ".join(f"{field}: {message}" for field, message in told), errors=named)
 
 
 def clinic_error(error: ClinicError) -> Response:
@@ -59,8 +64,8 @@ def clinic_error(error: ClinicError) -> Response:
         case TooMany():
             return retry_later(problem(429, "too-many", str(error)), error.retry_after)
         case Unavailable():
-            log.warning("database_unavailable", cause=type(error.__cause__).__name__)
-            return retry_later(problem(503, "unavailable", f"{error} Please try again shortly."), RETRY_SECONDS)
+            log.warning("database_unavailable", reason=str(error))
+            return retry_later(problem(503, "unavailable", "Please try again in a moment, or call us."), RETRY_SECONDS)
         case Conflict():
             if isinstance(error, ConstraintViolated):
                 log.error("constraint_violated", constraint=error.name)
@@ -76,7 +81,8 @@ def http_error(error: HTTPException) -> Response:
     status = error.code or 500
     g.error = getattr(error, "original_exception", None)
     code = error.name.lower().replace(" ", "-")
-    answer = problem(status, code, error.description or error.name, title=error.name)
+    detail = NO_PAGE if isinstance(error, NoRoute) else error.description or error.name
+    answer = problem(status, code, detail, title=error.name)
     for name, value in error.get_headers():
         if name not in {"Content-Type", "Content-Length"}:
             answer.headers[name] = value
@@ -95,6 +101,4 @@ def retry_later(answer: Response, seconds: int) -> Response:
 
 
 def _plain(message: str) -> str:
-    if message == "Extra inputs are not permitted":
-        return "is not a field of this request"
-    return message.removeprefix("Value error, ")
+    return PLAIN.get(message, message.removeprefix("Value error, "))

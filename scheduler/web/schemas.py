@@ -21,13 +21,16 @@ from scheduler.models import Needling
 
 # Control characters, line ends, what turns the direction of text or has no width, and the start of an encoded word,
 # which Python's mail headers would decode (a newline inside it adds a recipient).
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\u200b\u202a-\u202e\u2060\u2066-\u2069]|=\?")
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\u200b\u200e\u200f\u061c\u00ad\u3164\u202a-\u202e\u2060\u2066-\u2069]|=\?"
+)
 CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 ID = r"[1-9][0-9]{0,8}"
 # Reserved domains such as .test are taken: mail to them goes nowhere, and who tries the clinic out uses them.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OLDEST = date(1900, 1, 1)
+LONGEST_INSTANT = 40
 
 
 def _one_line(text: str) -> str:
@@ -72,6 +75,8 @@ def _bound(value: object) -> object:
     """Read a date or an instant with an offset; years that no calendar here reaches are refused."""
     if not isinstance(value, str):
         raise ValueError("must be a date, or a time with its offset")  # noqa: TRY004 pydantic takes ValueError
+    if len(value) > LONGEST_INSTANT:
+        raise ValueError("is too long for a date or time")
     if re.search(r"T.* [0-9]{2}:?[0-9]{2}$", value):
         raise ValueError("has a blank where the offset's + was: write it as %2B in an address")
     try:
@@ -113,15 +118,19 @@ def _limit(value: object) -> object:
 
 
 def _id(value: object) -> int:
-    if not isinstance(value, str) or not re.fullmatch(ID, value):
-        raise ValueError("is no id that was ever given")
+    if not isinstance(value, str):
+        raise ValueError('must be an id, which is a string such as "1"')  # noqa: TRY004 pydantic takes ValueError
+    if not re.fullmatch(ID, value):
+        raise ValueError("is nothing's id")
     return int(value)
 
 
 IdText = Annotated[str, StringConstraints(pattern=f"^{ID}$")]
+LimitNumber = Annotated[int, Field(ge=1, le=200)]
+WhenText = Annotated[str, Field(description="A date (midnight at the location) or a time with its offset")]
 Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=IdText)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
-Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=str)]
+Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=WhenText)]
 Name = Annotated[
     str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_name)
 ]
@@ -154,7 +163,7 @@ class SlotsQuery(Strict):
     language: Language | None = None
     from_: Bound | None = Field(None, alias="from")
     to: Bound | None = None
-    limit: Annotated[int, BeforeValidator(_limit, json_schema_input_type=int), Field(ge=1, le=200)] = 20
+    limit: Annotated[int, BeforeValidator(_limit, json_schema_input_type=LimitNumber), Field(ge=1, le=200)] = 20
     cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 

@@ -184,7 +184,7 @@ def another_writer(engine: Engine) -> Iterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines made from now on wait for a lock for a tenth of a second."""
     monkeypatch.setattr(db, "SQLITE_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(db, "POSTGRESQL_OPTIONS", "-c timezone=UTC -c lock_timeout=100ms")
+    monkeypatch.setitem(db.POSTGRESQL, "options", "-c timezone=UTC -c lock_timeout=100ms")
 
 
 def url_of(engine: Engine, **query: str) -> str:
@@ -229,7 +229,7 @@ def test_a_database_that_only_reads_books_later(
 ) -> None:
     usual = served(settings, engine, clock)
     slot = apart(usual, 1)[0]
-    monkeypatch.setattr(db, "POSTGRESQL_OPTIONS", "-c timezone=UTC -c default_transaction_read_only=on")
+    monkeypatch.setitem(db.POSTGRESQL, "options", "-c timezone=UTC -c default_transaction_read_only=on")
     with another(url_of(engine), settings, clock) as client:
         assert_told_to_wait(post(client, slot), 503, 60)
     assert post(usual, slot).status_code == 201
@@ -256,3 +256,19 @@ def test_without_a_database_every_answer_says_when_to_come_back(
         page = client.get("/")
         assert (page.status_code, page.mimetype) == (503, "text/html")
         assert int(page.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["203.0.113.9:1001", "203.0.113.9:1002", "203.0.113.9"],
+        ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:f::"],
+    ],
+)
+def test_a_port_or_another_address_of_ones_own_network_is_no_other_caller(
+    limited: FlaskClient, two_an_hour: None, addresses: list[str]
+) -> None:
+    slots = apart(limited, 4)
+    answers = [post(limited, slot, address).status_code for slot, address in zip(slots, addresses, strict=False)]
+    assert answers == [201, 201, 429]
+    assert post(limited, slots[3], "2001:db8:1:3::1").status_code == 201

@@ -382,3 +382,9 @@ def test_logs_of_an_error_that_nobody_foresaw_hold_no_parameters(
     assert answer.status_code == 500
     assert "Traceback" in told
     assert not [word for word in PERSONAL if word in told]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_strangers_host_never_enters_the_specification(app: APIFlask) -> None:
+    told = app.test_client().get("/api/openapi.json", headers={"Host": "evil.example"}).get_data(as_text=True)
+    assert "evil.example" not in told
