@@ -35,7 +35,7 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import audit, explainer, practice, slots
-from scheduler.timeline import CELL, EPOCH
+from scheduler.timeline import CELL, Stretch, next_cell
 
 THERAPISTS_A_CHUNK = 10
 QUALIFICATION = "dry_needling"
@@ -111,7 +111,7 @@ def fill(session: Session, clinic: DemoClinic, *, keys: Keyring, now: datetime, 
     for first in range(0, len(therapist_ids), THERAPISTS_A_CHUNK):
         chunk = therapist_ids[first : first + THERAPISTS_A_CHUNK]
         slots.plan_cells(session, chunk, now, end, now=now)
-        _book(session, chunk, clinic, chance, keys, now)
+        _book(session, chunk, clinic, chance, keys, now, end)
         slots.refit(session, chunk, now, end)
         progress(min(first + THERAPISTS_A_CHUNK, len(therapist_ids)), len(therapist_ids))
     session.flush()
@@ -210,6 +210,7 @@ def _book(
     chance: random.Random,
     keys: Keyring,
     now: datetime,
+    end: datetime,
 ) -> None:
     """Take the wished share of some therapists' cells with visits of every type, and store all that a visit has."""
     kinds = session.scalars(select(AppointmentType)).all()
@@ -220,13 +221,15 @@ def _book(
         ManageLink: [],
     }
     key_id = keys.newest_link_key_id
-    for therapist_id, location_id, starts_at, kind in _starts(session, therapist_ids, kinds, clinic.booked, chance):
+    stretches = slots.planned_time(session, therapist_ids, next_cell(now), end)
+    for stretch, starts_at, kind in _starts(stretches, kinds, clinic.booked, chance):
         booked_at = now - timedelta(minutes=chance.randrange(30, 30 * 24 * 60))
         patient, appointment_id = _patient(chance, booked_at), uuid7()
         token = keys.link_token(appointment_id, 1, key_id)
         rows[Patient].append(patient)
         rows[Appointment].append({
-            "id": appointment_id, "patient_id": patient["id"], "therapist_id": therapist_id, "location_id": location_id,
+            "id": appointment_id, "patient_id": patient["id"], "therapist_id": stretch.therapist_id,
+            "location_id": stretch.location_id,
             "appointment_type_id": kind.id, "explainer_version_id": shown.id, "starts_at": starts_at,
             "ends_at": starts_at + timedelta(minutes=kind.minutes), "buffer_minutes": kind.buffer_minutes,
             "status": Status.BOOKED, "needling": chance.choice(list(Needling)), "note_sealed": None,
@@ -267,29 +270,25 @@ def _note(session: Session, therapist_ids: Sequence[int]) -> None:
 
 
 def _starts(
-    session: Session,
-    therapist_ids: Sequence[int],
-    kinds: Sequence[AppointmentType],
-    share: float,
-    chance: random.Random,
-) -> Iterator[tuple[int, int, datetime, AppointmentType]]:
-    """Walk the free cells and place visits so that, on average, `share` of them is taken."""
-    lengths = {kind: kind.cells for kind in kinds}
-    mean = sum(lengths.values()) / len(lengths)
+    stretches: Sequence[Stretch], kinds: Sequence[AppointmentType], share: float, chance: random.Random
+) -> Iterator[tuple[Stretch, datetime, AppointmentType]]:
+    """Walk the working time and place visits by chance, more often while less than `share` of it is taken."""
+    mean = sum(kind.cells for kind in kinds) / len(kinds)
     placing = share / (share + mean * (1 - share))
-    cells = session.execute(
-        select(Slot.therapist_id, Slot.location_id, Slot.starts_at, Slot.fit)
-        .where(Slot.therapist_id.in_(therapist_ids), Slot.fit > 0)
-        .order_by(Slot.therapist_id, Slot.starts_at)
-    )
-    free_from = (0, EPOCH)
-    for therapist_id, location_id, starts_at, fit in cells:
-        if (therapist_id, starts_at) < free_from or chance.random() >= placing:
-            continue
-        kind = chance.choice([kind for kind in kinds if lengths[kind] <= fit] or [None])
-        if kind is not None:
-            free_from = (therapist_id, starts_at + lengths[kind] * CELL)
-            yield therapist_id, location_id, starts_at, kind
+    walked = taken = 0
+    for stretch in stretches:
+        cell, cells = 0, stretch.cells
+        while cell < cells:
+            fitting = [kind for kind in kinds if kind.cells <= cells - cell]
+            odds = 2 * placing if taken <= share * (walked + cell) else placing / 2
+            if not fitting or chance.random() >= odds:
+                cell += 1
+                continue
+            kind = chance.choice(fitting)
+            yield stretch, stretch.starts_at + cell * CELL, kind
+            cell += kind.cells
+            taken += kind.cells
+        walked += cells
 
 
 def _patient(chance: random.Random, booked_at: datetime) -> dict[str, Any]:
