@@ -20,6 +20,7 @@ from config import Settings
 PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 7
 PATIENCE_SECONDS = 9
+KEEPALIVE_SECONDS = 75  # longer than clients and proxies keep theirs, so that no request meets a closing connection
 THREADS = 4
 STOPS = {signal.SIGTERM, signal.SIGINT}
 WAITED_FOR = STOPS | {signal.SIGCHLD, signal.SIGALRM}
@@ -108,6 +109,7 @@ class _WebServer(BaseApplication):  # type: ignore[misc]
             "threads": THREADS,
             "worker_class": "gthread",
             "graceful_timeout": GRACE_SECONDS,
+            "keepalive": KEEPALIVE_SECONDS,
             "loglevel": "warning",
             "when_ready": lambda _server: print(f"Open {address}", flush=True),  # noqa: T201
             "forwarded_allow_ips": "",
