@@ -1,6 +1,5 @@
 """How a message leaves: handed to a mail server, or written to a file where there is none."""
 
-import os
 import re
 import smtplib
 import socket
@@ -9,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from threading import Timer
 from typing import Protocol
@@ -19,7 +19,7 @@ import structlog
 from config import MailServer
 
 LONGEST_SEND = 2.5  # times the timeout of one answer; the lease is three times it
-DONE, NOT_NOW, SERVICE_CLOSING = 2, 4, 421
+DONE, BUSY, REFUSES, SERVICE_CLOSING = 2, 45, 55, 421
 LONGEST_REASON = 200
 log = structlog.get_logger()
 
@@ -39,7 +39,15 @@ class NotDelivered(Exception):
 
 
 class Deferred(NotDelivered):
-    """Not now: another try may go well."""
+    """Not now: another try may go well. Several in a row speak against the channel, unless `of_channel` is false."""
+
+    of_channel = True
+
+
+class MailboxBusy(Deferred):
+    """This mailbox cannot be written to now; that says nothing of any other."""
+
+    of_channel = False
 
 
 class Down(Deferred):
@@ -77,16 +85,41 @@ class Files:
     def send(self, parcel: Parcel) -> None:
         name = f"{parcel.message_id}.eml"
         try:
-            handle, draft = tempfile.mkstemp(dir=self.folder, prefix=".")
-            with os.fdopen(handle, "wb") as file:
-                file.write(parcel.content)
-            Path(draft).rename(self.folder / name)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as drafts:
+                draft = Path(drafts) / name
+                draft.write_bytes(parcel.content)
+                draft.rename(self.folder / name)  # at once: nobody reads half of it
         except OSError as error:
             raise Down(f"{self.folder} cannot be written: {error.strerror}") from error
         log.info("mail_written", file=name)
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+class _Client(smtplib.SMTP):
+    """smtplib's client, to which an answer that broke off is none, and whose connection others may cut."""
+
+    def __init__(self, host: str, *, local_hostname: str, timeout: float) -> None:
+        super().__init__(local_hostname=local_hostname, timeout=timeout)
+        self._host = host  # whose certificate is asked for
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _WholeLines(self.sock.makefile("rb"))
+        return super().getreply()
+
+
+class _WholeLines:
+    """Reads lines, and takes one without its end for the end of all."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file = file
+        self.close = file.close
+
+    def readline(self, limit: int) -> bytes:
+        line = self.file.readline(limit)
+        return line if line.endswith(b"\n") or len(line) == limit else b""
 
 
 class Smtp:
@@ -97,66 +130,73 @@ class Smtp:
         self.timeout_seconds = timeout_seconds
         self.own_name = own_name
         self._client: smtplib.SMTP | None = None
+        self._out_of_time = False
 
     def open(self) -> None:
-        if self._client is None:
-            try:
-                self._client = self._connected()
-            except (OSError, smtplib.SMTPException) as error:
-                raise Down(_told(error)) from error
+        with self._cut_off_in_time():
+            self._connect()
 
     def send(self, parcel: Parcel) -> None:
         with self._cut_off_in_time():
             try:
                 self._hand_over(parcel)
             except (OSError, smtplib.SMTPException) as error:
-                self.close()
+                self._leave()
                 raise Deferred(_told(error)) from error
             except NotDelivered:
                 self._reset()
                 raise
 
     def close(self) -> None:
-        if self._client is not None:
-            with suppress(OSError, smtplib.SMTPException):
-                self._client.quit()
-            self._client.close()
-            self._client = None
+        with self._cut_off_in_time():
+            self._leave()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
         server = self.server
-        client = smtplib.SMTP(server.host, server.port, local_hostname=self.own_name, timeout=self.timeout_seconds)
+        self._client = client = _Client(server.host, local_hostname=self.own_name, timeout=self.timeout_seconds)
         try:
+            code, reply = client.connect(server.host, server.port)
+            if code // 100 != DONE:
+                raise smtplib.SMTPConnectError(code, reply)
             client.ehlo_or_helo_if_needed()
             if server.tls == "required" or (server.tls == "auto" and client.has_extn("starttls")):
                 client.starttls(context=_encryption(checked=server.tls == "required"))
                 client.ehlo_or_helo_if_needed()
             if server.user is not None and server.password is not None:
                 client.login(server.user, server.password)
-        except BaseException:
+        except (OSError, smtplib.SMTPException) as error:
             client.close()
-            raise
-        return client
+            self._client = None
+            raise Down(_told(error)) from error
+
+    def _leave(self) -> None:
+        if self._client is not None:
+            with suppress(OSError, smtplib.SMTPException):
+                self._client.quit()
+            self._client.close()
+            self._client = None
 
     def _hand_over(self, parcel: Parcel) -> None:
         code, reply = self._begin(parcel)
         if code // 100 != DONE:  # the sender is ours: never the patient's fault
             raise Deferred(f"{code} {_plain(reply)}")
         assert self._client is not None  # noqa: S101 _begin opened it
-        _accepted(*self._client.rcpt(parcel.recipient))
-        _accepted(*self._client.data(parcel.content))
+        _require_accepted(*self._client.rcpt(parcel.recipient), otherwise=MailboxBusy)
+        _require_accepted(*self._client.data(parcel.content), otherwise=Deferred)
 
     def _begin(self, parcel: Parcel) -> tuple[int, bytes]:
         """Name the sender; a server that has closed the connection meanwhile is asked once more."""
         code, reply = self._sender_named(parcel)
-        if code == SERVICE_CLOSING:
-            self.close()
+        if code == SERVICE_CLOSING and not self._out_of_time:
+            self._leave()
             code, reply = self._sender_named(parcel)
         return code, reply
 
     def _sender_named(self, parcel: Parcel) -> tuple[int, bytes]:
-        self.open()
-        assert self._client is not None  # noqa: S101 open made it
+        self._connect()
+        assert self._client is not None  # noqa: S101 _connect made it
         try:
             return self._client.mail(parcel.sender)
         except smtplib.SMTPServerDisconnected:
@@ -166,15 +206,16 @@ class Smtp:
         """Make the connection ready for the next message after a refusal, or give it up."""
         try:
             if self._client is None or self._client.rset()[0] // 100 != DONE:
-                self.close()
+                self._leave()
         except (OSError, smtplib.SMTPException):
-            self.close()
+            self._leave()
 
     @contextmanager
     def _cut_off_in_time(self) -> Iterator[None]:
         """End the connection from outside when a server is so slow that the lease would run out first."""
         timer = Timer(LONGEST_SEND * self.timeout_seconds, self._cut)
         timer.daemon = True
+        self._out_of_time = False
         timer.start()
         try:
             yield
@@ -182,7 +223,7 @@ class Smtp:
             timer.cancel()
 
     def _cut(self) -> None:
-        client = self._client
+        self._out_of_time, client = True, self._client
         if client is not None and client.sock is not None:
             with suppress(OSError):
                 socket.socket.shutdown(client.sock, socket.SHUT_RDWR)
@@ -197,11 +238,12 @@ def _encryption(*, checked: bool) -> ssl.SSLContext:
     return context
 
 
-def _accepted(code: int, reply: bytes) -> None:
-    """Return for 2xx. Only 55x speaks of this mail or address (RFC 5321, 4.2.1); all else may pass."""
+def _require_accepted(code: int, reply: bytes, *, otherwise: type[Deferred]) -> None:
+    """Return for 2xx. Only 55x speaks of this mail or address for good (RFC 5321, 4.2.1); all else may pass."""
     if code // 100 == DONE:
         return
-    raise (Refused if code // 10 == 55 else Deferred)(f"{code} {_plain(reply)}")  # noqa: PLR2004
+    kind = Refused if code // 10 == REFUSES else otherwise if code // 10 == BUSY else Deferred
+    raise kind(f"{code} {_plain(reply)}")
 
 
 def _told(error: OSError | smtplib.SMTPException) -> str:

@@ -38,6 +38,8 @@ class Writer(Protocol):
 class Unwritten(Deferred):
     """The message could not be written: a mistake of ours, not the channel's."""
 
+    of_channel = False
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -50,30 +52,46 @@ class Delivery:
     connect: Callable[[], Channel]
     timeout_seconds: int
     stopping: Event = field(default_factory=Event)
+    under_way: list["_Round"] = field(default_factory=list)
 
     def deliver(self) -> None:
-        """Send until nothing is due, the channel is in trouble, or the worker is to stop."""
+        """Send until nothing is due, the channel is in trouble, or the worker is to stop.
+
+        Nothing while an earlier round of this worker moves on; beside one that has not moved since the last call, which
+        a mail server may have left hanging, this one does its work.
+        """
+        moved = [going.has_moved() for going in self.under_way]
+        if any(moved):
+            return
         with reading(self.engine) as session:
             if not outbox.anything_due(session, now=self.clock.now()):
                 return
         lease = Lease(uuid7(), timedelta(seconds=LEASE_TIMEOUTS * self.timeout_seconds))
-        channel = self.connect()
+        going = _Round(self, lease, self.connect())
+        self.under_way.append(going)
         try:
-            going = _Round(self, lease, channel)
             while going.batch():
                 pass
         finally:
-            channel.close()
+            self.under_way.remove(going)
+            going.channel.close()
             with suppress(Unavailable), transaction(self.engine) as session:
                 outbox.release(session, lease)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Round:
     given: Delivery
     lease: Lease
     channel: Channel
     well: bool = False  # the last message was taken over
+    steps: int = 0
+    steps_seen: int = 0
+
+    def has_moved(self) -> bool:
+        """Whether it made a step since it was last asked."""
+        moved, self.steps_seen = self.steps != self.steps_seen, self.steps
+        return moved
 
     def batch(self) -> bool:
         """Send one batch; return whether to go on with another."""
@@ -92,18 +110,31 @@ class _Round:
 
     def _send(self, message_id: UUID, written: Mapping[Letter, Parcel]) -> bool:
         """Send one message as it stands now; return whether the channel is good for another."""
+        self.steps += 1
         try:
             self.channel.open()
         except Down as error:
             log.warning("channel_down", reason=str(error))
             return not self._surely(lambda session: self._failing(session, down=True))
-        with transaction(self.given.engine) as session:
-            now = self.given.clock.now()
-            tried = outbox.begin(session, message_id, self.lease, keys=self.given.keys, now=now)
+        tried = self._begun(message_id)
         if tried is None:
             return True
         failure = self._handed_over(tried, written)
         return not self._surely(lambda session: self._note(session, tried, failure))
+
+    def _begun(self, message_id: UUID) -> Try | None:
+        """Begin a try, or set a message aside whose rows nobody can make sense of: it must stop nobody else's."""
+        now = self.given.clock.now()
+        try:
+            with transaction(self.given.engine) as session:
+                return outbox.begin(session, message_id, self.lease, keys=self.given.keys, now=now)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("message_not_begun", message=str(message_id))
+            with transaction(self.given.engine) as session:
+                outbox.unreadable(session, message_id, self.lease, now=now)
+            return None
 
     def _handed_over(self, tried: Try, written: Mapping[Letter, Parcel]) -> NotDelivered | None:
         """Hand the letter over, written anew if it changed; return why it was not taken, or None."""
@@ -132,7 +163,7 @@ class _Round:
                 outbox.refused(session, tried, str(failure))
             case _:
                 outbox.deferred(session, tried, str(failure), now=now)
-                if not isinstance(failure, Unwritten):
+                if getattr(failure, "of_channel", True):
                     return self._failing(session, down=isinstance(failure, Down))
         return False
 

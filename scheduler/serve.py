@@ -19,7 +19,7 @@ from config import Settings
 
 PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 7
-PATIENCE_SECONDS = 9
+PATIENCE_SECONDS = 8
 KEEPALIVE_SECONDS = 75  # longer than clients and proxies keep theirs, so that no request meets a closing connection
 THREADS = 4
 STOPS = {signal.SIGTERM, signal.SIGINT}

@@ -38,7 +38,7 @@ FACTS = (
     .join(Patient, Patient.id == Appointment.patient_id)
     .join(Location, Location.id == Appointment.location_id)
     .join(ClinicPolicy, ClinicPolicy.id == 1)
-    .join(
+    .outerjoin(
         ManageLink,
         (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
     )
@@ -77,7 +77,10 @@ def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> l
 
 def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | str:
     """What this message says, re-read under its visit's lock, or the reason why it must not go."""
-    row = session.execute(ONE, {"id": message_id}).one()
+    asked = {"id": message_id}
+    row = session.execute(ONE, asked).one()
+    if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
+        row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or _letter(row, keys)
 
 
@@ -110,5 +113,5 @@ def _letter(row: Facts, keys: Keyring) -> Letter:
         starts_at=row.starts_at,
         ends_at=row.ends_at,
         sequence=row.visit_version - (kind != Kind.CANCELLATION),
-        token=keys.link_token(row.visit_id, row.generation, row.key_id),
+        token=keys.link_token(row.visit_id, row.generation, row.key_id) if row.generation is not None else None,
     )

@@ -10,7 +10,7 @@ from secrets import SystemRandom
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 from uuid6 import uuid7
 
@@ -23,7 +23,7 @@ from scheduler.services.letters import Letter
 BATCH = 10  # a message that hangs holds up no more than this many others, and only until its timeout
 MOST_TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(minutes=30)  # 8 tries outlast an hour
-JITTER = 0.2  # later by up to this share, never sooner
+JITTER = 0.05  # later by up to this share, never sooner; the last try comes within five minutes after an hour
 TROUBLE = 5  # so many failures in a row are the mail server's, not the patients'
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=4)
 MESSAGES, ATTEMPTS = cast("Table", OutboxMessage.__table__), cast("Table", Attempt.__table__)
@@ -69,7 +69,8 @@ def anything_due(session: Session, *, now: datetime) -> bool:
 def claim(session: Session, lease: Lease, *, now: datetime) -> list[UUID]:
     """Take up to a batch of due messages that nobody is sending: news before reminders, untried before tried.
 
-    None while the channel is paused, a single one while it is in trouble.
+    None while the channel is paused; a single one while it is in trouble, and any, since the next in line may be those
+    who are the trouble.
     """
     state = session.get(ChannelState, Channel.EMAIL)
     if state is not None and _is_to_come(state.paused_until, now, LONGEST_PAUSE):
@@ -77,7 +78,7 @@ def claim(session: Session, lease: Lease, *, now: datetime) -> list[UUID]:
     in_trouble = state is not None and state.failures >= TROUBLE
     unclaimed = or_(C.leased_until.is_(None), C.leased_until <= database_now())
     due = _unlocked(_due(now), unclaimed).limit(1 if in_trouble else BATCH)
-    order = (C.kind == Kind.REMINDER, C.tries, C.due_at)
+    order = (func.random(),) if in_trouble else (C.kind == Kind.REMINDER, C.tries, C.due_at)
     ids = list(session.scalars(due.order_by(*order)))
     if ids:
         leased = {"lease": lease.id, "leased_until": database_now() + lease.length}
@@ -102,6 +103,16 @@ def begin(session: Session, message_id: UUID, lease: Lease, *, keys: Keyring, no
         return None
     session.execute(OPEN_TRY, {"id": uuid7(), "message_id": message_id, "number": number})
     return Try(letter, number, lease)
+
+
+def unreadable(session: Session, message_id: UUID, lease: Lease, *, now: datetime) -> None:
+    """Note that a message could not even be begun, as a try of its own, so that it does not come up again at once."""
+    mine = _mine(message_id, lease)
+    number = session.scalars(COUNT_TRY, mine | {"length": lease.length}).one_or_none()
+    if number is None:
+        _fail_if_worn_out(session, mine)
+    else:
+        session.execute(WAIT, mine | {"then": now + wait_after(number)})
 
 
 def sent(session: Session, tried: Try, *, now: datetime) -> None:
@@ -156,7 +167,7 @@ def working(session: Session, *, now: datetime) -> None:
 
 
 def wait_after(tries: int) -> timedelta:
-    """30 seconds, doubling up to 30 minutes, each up to a fifth longer, so that not all come back at once."""
+    """30 seconds, doubling up to 30 minutes, each up to a twentieth longer, so that not all come back at once."""
     wait: timedelta = FIRST_WAIT * 2 ** (tries - 1)
     return min(wait, LONGEST_WAIT) * SystemRandom().uniform(1, 1 + JITTER)
 
