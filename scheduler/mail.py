@@ -26,7 +26,7 @@ from scheduler.services.letters import Letter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
-ON_THE_WIRE = policy.compat32.clone(linesep="\r\n")
+ON_THE_WIRE = policy.compat32.clone(linesep="\r\n", max_line_length=75)
 UTF8 = Charset("utf-8")
 UTF8.body_encoding, UTF8.header_encoding = QP, BASE64
 LONGEST_LINE = 900
