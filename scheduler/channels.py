@@ -133,8 +133,9 @@ class Smtp:
         self._out_of_time = False
 
     def open(self) -> None:
-        with self._cut_off_in_time():
-            self._connect()
+        if self._client is None:
+            with self._cut_off_in_time():
+                self._connect()
 
     def send(self, parcel: Parcel) -> None:
         with self._cut_off_in_time():

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from uuid6 import uuid7
 
-from scheduler.channels import Channel, Deferred, Down, NotDelivered, Parcel, Refused
+from scheduler.channels import Channel, Deferred, Down, Parcel, Refused
 from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.errors import Unavailable
@@ -136,19 +136,19 @@ class _Round:
                 outbox.unreadable(session, message_id, self.lease, now=now)
             return None
 
-    def _handed_over(self, tried: Try, written: Mapping[Letter, Parcel]) -> NotDelivered | None:
+    def _handed_over(self, tried: Try, written: Mapping[Letter, Parcel]) -> Deferred | Refused | None:
         """Hand the letter over, written anew if it changed; return why it was not taken, or None."""
         try:
             parcel = written.get(tried.letter) or self.given.writer.write(tried.letter, now=self.given.clock.now())
             self.channel.send(parcel)
-        except NotDelivered as failure:
+        except (Deferred, Refused) as failure:
             return failure
         except Exception as error:  # a message that cannot be written must stop nobody else's
             log.exception("message_not_written", message=str(tried.letter.message_id))
             return Unwritten(f"not written: {type(error).__name__}")
         return None
 
-    def _note(self, session: Session, tried: Try, failure: NotDelivered | None) -> bool:
+    def _note(self, session: Session, tried: Try, failure: Deferred | Refused | None) -> bool:
         """Note how a try ended; return whether the channel is paused now."""
         now = self.given.clock.now()
         if failure is not None:  # a server's words may name the patient: they are for staff, not for the log
@@ -161,9 +161,9 @@ class _Round:
                 self.well = True
             case Refused():
                 outbox.refused(session, tried, str(failure))
-            case _:
+            case Deferred():
                 outbox.deferred(session, tried, str(failure), now=now)
-                if getattr(failure, "of_channel", True):
+                if failure.of_channel:
                     return self._failing(session, down=isinstance(failure, Down))
         return False
 

@@ -22,8 +22,10 @@ from scheduler.services.letters import Letter
 
 BATCH = 10  # a message that hangs holds up no more than this many others, and only until its timeout
 MOST_TRIES = 8
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(minutes=30)  # 8 tries outlast an hour
-JITTER = 0.05  # later by up to this share, never sooner; the last try comes within five minutes after an hour
+# Together the waits outlast an hour, and no more than five minutes: so long may a server be in trouble.
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(minutes=29)
+JITTER = 0.02  # later by up to this share, never sooner
+FORGIVEN = 0.25  # a round that comes late, by up to this share of a wait, does not put off the tries after it
 TROUBLE = 5  # so many failures in a row are the mail server's, not the patients'
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=4)
 MESSAGES, ATTEMPTS = cast("Table", OutboxMessage.__table__), cast("Table", Attempt.__table__)
@@ -34,7 +36,7 @@ MINE = (C.id == bindparam("the_message"), C.lease == bindparam("the_lease"), C.s
 RENEWED = database_now() + bindparam("length", type_=Span())
 FREE: dict[str, Any] = {"lease": None, "leased_until": None}
 COUNT_TRY = update(MESSAGES).where(*MINE, C.tries < MOST_TRIES).values(leased_until=RENEWED, tries=C.tries + 1)
-COUNT_TRY = COUNT_TRY.returning(C.tries)
+COUNT_TRY = COUNT_TRY.returning(C.tries, C.retry_at)
 OPEN_TRY = insert(ATTEMPTS).values(started_at=database_now())
 THIS_TRY = (ATTEMPTS.c.message_id == bindparam("the_message"), ATTEMPTS.c.number == bindparam("the_number"))
 CLOSE_TRY = update(ATTEMPTS).where(*THIS_TRY).values(finished_at=database_now(), outcome=bindparam("how"))
@@ -54,11 +56,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try to send a letter, noted as begun."""
+    """One try to send a letter, noted as begun; `planned_for` is when it should have been, None for the first."""
 
     letter: Letter
     number: int
     lease: Lease
+    planned_for: datetime | None = None
 
 
 def anything_due(session: Session, *, now: datetime) -> bool:
@@ -93,26 +96,22 @@ def begin(session: Session, message_id: UUID, lease: Lease, *, keys: Keyring, no
     died over it too often.
     """
     letter = letters.current(session, message_id, keys=keys, now=now)
-    mine = _mine(message_id, lease)
     if isinstance(letter, str):
-        session.execute(END, mine | {"fate": Fate.SUPPRESSED, "why": letter})
+        session.execute(END, _mine(message_id, lease) | {"fate": Fate.SUPPRESSED, "why": letter})
         return None
-    number = session.scalars(COUNT_TRY, mine | {"length": lease.length}).one_or_none()
-    if number is None:
-        _fail_if_worn_out(session, mine)
+    counted = _counted(session, message_id, lease)
+    if counted is None:
         return None
+    number, planned_for = counted
     session.execute(OPEN_TRY, {"id": uuid7(), "message_id": message_id, "number": number})
-    return Try(letter, number, lease)
+    return Try(letter, number, lease, planned_for)
 
 
 def unreadable(session: Session, message_id: UUID, lease: Lease, *, now: datetime) -> None:
     """Note that a message could not even be begun, as a try of its own, so that it does not come up again at once."""
-    mine = _mine(message_id, lease)
-    number = session.scalars(COUNT_TRY, mine | {"length": lease.length}).one_or_none()
-    if number is None:
-        _fail_if_worn_out(session, mine)
-    else:
-        session.execute(WAIT, mine | {"then": now + wait_after(number)})
+    counted = _counted(session, message_id, lease)
+    if counted is not None:
+        session.execute(WAIT, _mine(message_id, lease) | {"then": next_try(*counted, now=now)})
 
 
 def sent(session: Session, tried: Try, *, now: datetime) -> None:
@@ -133,7 +132,7 @@ def deferred(session: Session, tried: Try, reason: str, *, now: datetime) -> Non
         refused(session, tried, f"{MOST_TRIES} tries; the last: {reason}")
         return
     _close(session, tried, reason)
-    then = now + wait_after(tried.number)
+    then = next_try(tried.number, tried.planned_for, now=now)
     session.execute(WAIT, _mine(tried.letter.message_id, tried.lease) | {"then": then})
 
 
@@ -166,8 +165,14 @@ def working(session: Session, *, now: datetime) -> None:
         state.failures, state.paused_until = 0, None
 
 
+def next_try(tries: int, planned_for: datetime | None, *, now: datetime) -> datetime:
+    """When to try again after so many tries, the last of which was planned for an earlier moment than now."""
+    wait = wait_after(tries)
+    return max(planned_for or now, now - wait * FORGIVEN) + wait
+
+
 def wait_after(tries: int) -> timedelta:
-    """30 seconds, doubling up to 30 minutes, each up to a twentieth longer, so that not all come back at once."""
+    """30 seconds, doubling up to 29 minutes, each a little longer by chance, so that not all come back at once."""
     wait: timedelta = FIRST_WAIT * 2 ** (tries - 1)
     return min(wait, LONGEST_WAIT) * SystemRandom().uniform(1, 1 + JITTER)
 
@@ -200,10 +205,20 @@ def _mine(message_id: UUID, lease: Lease) -> dict[str, Any]:
     return {"the_message": message_id, "the_lease": lease.id}
 
 
-def _fail_if_worn_out(session: Session, mine: dict[str, Any]) -> None:
-    """Fail a message that workers died over at every try; no other."""
-    worn_out = END.where(C.tries >= MOST_TRIES)
-    session.execute(worn_out, mine | {"fate": Fate.FAILED, "why": "every try broke off"})
+def _counted(session: Session, message_id: UUID, lease: Lease) -> tuple[int, datetime | None] | None:
+    """Renew the lease and count a try; return its number and when it was planned for.
+
+    None where the lease is lost or the tries are used up.
+
+    Who comes to a message with its tries used up fails it: workers died over each.
+    """
+    mine = _mine(message_id, lease)
+    row = session.execute(COUNT_TRY, mine | {"length": lease.length}).one_or_none()
+    if row is None:
+        worn_out = END.where(C.tries >= MOST_TRIES)
+        session.execute(worn_out, mine | {"fate": Fate.FAILED, "why": "every try broke off"})
+        return None
+    return row.tries, row.retry_at
 
 
 def _close(session: Session, tried: Try, outcome: str) -> None:
