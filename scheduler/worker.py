@@ -15,11 +15,12 @@ from sqlalchemy import Engine
 from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.errors import ClinicError
-from scheduler.services import booking, health, limits, slots
+from scheduler.services import access_goal, booking, health, limits, slots
 
 HEARTBEAT_SECONDS = 15
 PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
+ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Worker:
     def run_due(self) -> None:
         """Do once all that is due now: what a start, and `worker --once`, needs."""
         self.plan_slots()
+        self.measure_access()
         self.tidy()
         self.beat()
 
@@ -65,11 +67,17 @@ class Worker:
                 changed += slots.plan_ahead(session, therapist_id, window, now=now)
         return changed
 
+    def measure_access(self) -> None:
+        """Keep how the access goal stands, once each quarter hour whoever is first."""
+        with transaction(self.engine) as session:
+            access_goal.record(session, now=self.clock.now())
+
     def tidy(self) -> None:
-        """Forget what is only kept for a time: keys of repeated requests, counts of bookings."""
+        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access."""
         with transaction(self.engine) as session:
             booking.forget_old_keys(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())
+            access_goal.forget_old_samples(session, now=self.clock.now())
 
 
 def run(worker: Worker) -> None:
@@ -81,6 +89,7 @@ def run(worker: Worker) -> None:
         (worker.beat, HEARTBEAT_SECONDS),
         (worker.plan_slots, PLAN_SECONDS),
         (worker.tidy, TIDY_SECONDS),
+        (worker.measure_access, ACCESS_SECONDS),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # threads inherit this: only the wait below sees the signals
