@@ -6,12 +6,13 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench drill browser lock format
+.PHONY: help run test check bench drill browser lock format messages
+CATALOGS := $(wildcard scheduler/translations/*/LC_MESSAGES/messages.po)
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(RUNTIME) ## set everything up and serve the clinic until Ctrl-C
+run: $(RUNTIME) $(CATALOGS:.po=.mo) ## set everything up and serve the clinic until Ctrl-C
 	@exec $(BIN)/flask --app wsgi serve
 
 test: $(DEV) check ## run every test, on SQLite and on PostgreSQL
@@ -42,6 +43,14 @@ lock: $(DEV) ## pin every dependency anew, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 		pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
+messages: $(DEV) ## collect the texts to translate into the catalogs
+	@$(BIN)/pybabel -q extract -F pyproject.toml --no-location --no-wrap --sort-output -o .venv/messages.pot .
+	@$(BIN)/pybabel -q update -i .venv/messages.pot -d scheduler/translations --no-wrap --no-fuzzy-matching \
+		--ignore-obsolete --ignore-pot-creation-date
+
+%.mo: %.po $(RUNTIME)
+	@$(BIN)/pybabel -q compile -i $< -o $@
+
 $(RUNTIME): requirements.txt
 	@echo "Installing into .venv (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,6 +58,6 @@ $(RUNTIME): requirements.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --python $(BIN)/python -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
+$(DEV): requirements-dev.txt $(RUNTIME) $(CATALOGS:.po=.mo)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --python $(BIN)/python -r requirements-dev.txt
 	@touch $@

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent
 SHORTEST_SECRET = 32
@@ -18,6 +19,8 @@ HIGHEST_PORT = 65535
 SMALLEST_SHARE = 0.001
 DEFAULT = re.compile("change|secret|default|example|password", re.IGNORECASE)
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+HOST_NAME = re.compile(r"\[?[a-zA-Z0-9][a-zA-Z0-9.:-]*\]?")
+MAILBOX = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+_-]{0,63}@[a-zA-Z0-9][a-zA-Z0-9.-]{0,180}")
 REMINDERS = re.compile(r"(email|sms):[1-9][0-9]{0,3}h(, ?(email|sms):[1-9][0-9]{0,3}h)*")
 DATABASES = re.compile(r"(sqlite:///(?!:memory:)|postgresql(\+psycopg)?://|postgres://).+")
 ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9][a-zA-Z0-9.-]*)(:[0-9]{1,5})?(/[\w.~-]+)*/?")
@@ -40,6 +43,17 @@ class PolicyStart:
     reminders: str
 
 
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed over; `tls` is STARTTLS: `required` checks the certificate, `auto` takes what is offered."""
+
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    tls: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     app_env: Literal["development", "production"]
@@ -52,7 +66,9 @@ class Settings:
     base_url: str
     web_workers: int
     trusted_proxies: int
-    smtp_host: str | None
+    mail_server: MailServer | None
+    mail_from: str
+    smtp_timeout_seconds: int
     rate_limits: bool
     policy: PolicyStart
     instance: Path
@@ -78,6 +94,7 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
     host = reader.text("HOST", "127.0.0.1")
     at = f"[{host}]" if ":" in host else host
     port = reader.whole("PORT", 8000, 1, HIGHEST_PORT)
+    base_url = reader.like("BASE_URL", f"http://{at}:{port}", ADDRESS, "https://clinic.example").rstrip("/")
     keys = _keys(reader, app_env, instance)
     settings = Settings(
         app_env=app_env,
@@ -94,10 +111,12 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         field_keys=keys["FIELD_KEYS"],
         host=host,
         port=port,
-        base_url=reader.like("BASE_URL", f"http://{at}:{port}", ADDRESS, "https://clinic.example").rstrip("/"),
+        base_url=base_url,
         web_workers=reader.whole("WEB_WORKERS", 2, 1, 64),
         trusted_proxies=reader.whole("TRUSTED_PROXIES", 0, 0, 8),
-        smtp_host=environ.get("SMTP_HOST", "").strip() or None,
+        mail_server=_mail_server(reader, app_env),
+        mail_from=reader.like("MAIL_FROM", _sender(base_url), MAILBOX, "appointments@clinic.example"),
+        smtp_timeout_seconds=reader.whole("SMTP_TIMEOUT_SECONDS", 10, 1, 300),
         rate_limits=reader.choice("RATE_LIMITS", "on", {"on", "off"}) == "on",
         policy=_policy(reader),
         instance=instance,
@@ -107,6 +126,23 @@ def from_environment(environ: Mapping[str, str], *, instance: Path = ROOT / "ins
         lines = "\n".join(f"  - {problem}" for problem in problems.values())
         raise SettingsError(f"These settings cannot be used:\n{lines}")
     return settings
+
+
+def _mail_server(reader: "_Reader", app_env: str) -> MailServer | None:
+    """None without SMTP_HOST: mail then goes to files."""
+    host = reader.like("SMTP_HOST", "", HOST_NAME, "mail.clinic.example")
+    tls = reader.choice("SMTP_TLS", "required" if app_env == "production" else "auto", {"auto", "required", "off"})
+    port = reader.whole("SMTP_PORT", 587, 1, HIGHEST_PORT)
+    user, password = reader.text("SMTP_USER", "") or None, reader.text("SMTP_PASSWORD", "") or None
+    if (user is None) != (password is None):
+        reader.problems["SMTP_USER"] = "SMTP_USER and SMTP_PASSWORD go together: give both or neither"
+    return MailServer(host, port, user, password, tls) if host else None
+
+
+def _sender(base_url: str) -> str:
+    """The sender where none is set: at the host of the clinic's pages, if that has a name."""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
+    return f"appointments@{host}" if re.search("[a-z]", host) and ":" not in host else "appointments@localhost"
 
 
 def _policy(reader: "_Reader") -> PolicyStart:
@@ -128,7 +164,7 @@ def _refusals(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     rules = {
         ("FLASK_DEBUG", "is on: turn it off"): environ.get("FLASK_DEBUG", "0") not in {"", "0", "false", "False"},
         ("BASE_URL", "must begin with https://: patients get links"): not settings.base_url.startswith("https://"),
-        ("SMTP_HOST", "is missing: patients would get no messages"): settings.smtp_host is None,
+        ("SMTP_HOST", "is missing: patients would get no messages"): settings.mail_server is None,
         ("SECRET_KEY", random): _weak(settings.secret_key),
         ("LINK_KEYS", random): not settings.link_keys or any(map(_weak, settings.link_keys)),
         ("FIELD_KEYS", random): not settings.field_keys or any(map(_weak, settings.field_keys)),
@@ -214,7 +250,7 @@ class _Reader:
 
     def like(self, name: str, default: str, pattern: re.Pattern[str], example: str) -> str:
         value = self.text(name, default)
-        if pattern.fullmatch(value):
+        if value == default or pattern.fullmatch(value):
             return value
         self.problems[name] = f"{name}: write it like {example}"  # without the value, which may hold a password
         return default

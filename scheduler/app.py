@@ -2,6 +2,7 @@
 
 from apiflask import APIFlask
 from flask.json.provider import JSONProvider
+from flask_babel import Babel
 from sqlalchemy import Engine
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -15,6 +16,7 @@ from scheduler.web.ops import ops
 from scheduler.web.patient import patient
 from scheduler.web.strict_json import StrictJson
 
+TRANSLATIONS = ROOT / "scheduler" / "translations"
 LARGEST_BODY = 64 * 1024
 DESCRIPTION = "Book physical-therapy visits. Errors are RFC 9457 problems; ids are opaque strings."
 
@@ -48,6 +50,9 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         AUTO_404_RESPONSE=False,
     )
     app.url_map.merge_slashes = False  # what is not a route is a 404, not a redirect
+    if not list(TRANSLATIONS.glob("*/LC_MESSAGES/*.mo")):
+        raise RuntimeError("The translations are not compiled: `make run` does it, or `pybabel compile`.")
+    Babel(app, default_translation_directories=str(TRANSLATIONS))
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())

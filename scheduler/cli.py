@@ -24,10 +24,13 @@ from sqlalchemy.exc import OperationalError
 
 from config import ROOT, Settings
 from scheduler import schema, serve, worker
+from scheduler.channels import Channel, Files, Smtp
 from scheduler.clock import Clock, FixedClock
 from scheduler.db import reading, transaction
+from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
+from scheduler.mail import Mailer
 from scheduler.services import access_goal, demo, explainer, health, practice, verify
 from scheduler.services.access_goal import Access, Standing
 from scheduler.services.demo import DemoClinic
@@ -46,7 +49,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
     for command in (
         _database(settings, engine, clock),
         _demo(settings, engine, clock, keys),
-        _worker(settings, engine, clock),
+        _worker(app, settings, engine, clock, keys),
         _access(engine, clock),
         _verify(engine, clock),
         _backup(engine),
@@ -121,7 +124,21 @@ def _fill(engine: Engine, clock: Clock, keys: Keyring, clinic: DemoClinic) -> No
             )
 
 
-def _worker(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
+def at_work_on(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> worker.Worker:
+    """A worker with its way to the patients: the mail server, or files where there is none."""
+
+    def connect() -> Channel:
+        if settings.mail_server is None:
+            return Files(settings.instance / "outbox")
+        own_name = settings.mail_from.partition("@")[2]
+        return Smtp(settings.mail_server, timeout_seconds=settings.smtp_timeout_seconds, own_name=own_name)
+
+    writer = Mailer(app, settings)
+    delivery = Delivery(engine, clock, keys, writer, connect, settings.smtp_timeout_seconds)
+    return worker.Worker(engine, clock, delivery)
+
+
+def _worker(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> click.Command:
     @click.command("worker")
     @click.option("--once", is_flag=True, help="Do all that is due, then exit.")
     @click.option("--at", type=str, help="Pretend it is this time, as in 2026-11-25T10:00-06:00; for trials.")
@@ -129,9 +146,12 @@ def _worker(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
         """Run the background jobs."""
         if at is not None and settings.production:
             raise click.UsageError("--at is for tests and trials; production always uses the real time.")
-        at_work = worker.Worker(engine, FixedClock(_instant(at)) if at is not None else clock)
+        at_work = at_work_on(app, settings, engine, FixedClock(_instant(at)) if at is not None else clock, keys)
         with _spoken():
-            at_work.run_due()
+            at_work.set_up()
+            if once:
+                worker.finish_before_stopping(at_work)
+                at_work.deliver()
         if not once:
             worker.run(at_work)
 
@@ -239,7 +259,7 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
         """Set up, then run web server and worker in the foreground: what `make run` does."""
         for number in (signal.SIGTERM, signal.SIGINT):  # until the parent waits for them: to stop is no failure
             signal.signal(number, lambda *_: sys.exit(0))
-        at_work = worker.Worker(engine, clock)
+        at_work = at_work_on(app, settings, engine, clock, keys)
         try:
             serve.require_free_port(settings)
         except OSError as error:
@@ -252,7 +272,7 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
                     empty = demo.is_empty(session)
                 if empty and not settings.production:
                     _fill(engine, clock, keys, DemoClinic())
-            at_work.run_due()
+            at_work.set_up()
         engine.dispose()  # no connection is shared across a fork
         sys.exit(serve.serve(app, settings, lambda: worker.run(at_work)))
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     DateTime,
     Dialect,
     Engine,
@@ -21,14 +20,14 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
-    func,
-    literal_column,
     make_url,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from scheduler.errors import ClinicError, ConstraintViolated, SlotTaken, Unavailable
@@ -173,12 +172,21 @@ def _writers(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
-def database_now(session: Session) -> ColumnElement[datetime]:
-    """Return the database's own clock as an expression: what leases and heartbeats are measured by."""
-    if session.get_bind().dialect.name == "sqlite":
-        milliseconds = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-        return literal_column(f"({milliseconds} * 1000)", UtcDateTime())
-    return func.clock_timestamp(type_=UtcDateTime())
+class database_now(FunctionElement[datetime]):  # noqa: N801 reads like the functions of SQL
+    """The database's own clock as an expression: what leases and heartbeats are measured by."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(*_: object, **__: object) -> str:
+    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
+
+
+@compiles(database_now, "postgresql")
+def _postgresql_now(*_: object, **__: object) -> str:
+    return "clock_timestamp()"
 
 
 def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

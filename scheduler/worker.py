@@ -14,9 +14,12 @@ from sqlalchemy import Engine
 
 from scheduler.clock import Clock
 from scheduler.db import reading, transaction
+from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
 from scheduler.services import access_goal, booking, health, limits, slots
 
+DELIVER_SECONDS = 2
+ROUNDS = 3
 HEARTBEAT_SECONDS = 15
 PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
@@ -31,9 +34,10 @@ class Worker:
 
     engine: Engine
     clock: Clock
+    delivery: Delivery
 
-    def run_due(self) -> None:
-        """Do once all that is due now: what a start, and `worker --once`, needs."""
+    def set_up(self) -> None:
+        """Do once what must have been done before anybody may book."""
         self.plan_slots()
         self.measure_access()
         self.tidy()
@@ -43,29 +47,11 @@ class Worker:
         with transaction(self.engine) as session:
             health.beat(session)
 
-    def plan_slots(self) -> slots.Changes:
-        """Extend and mend every calendar, in transactions so short that no booking waits long."""
-        with reading(self.engine) as session:
-            therapist_ids = slots.therapists(session)
-        changed = slots.Changes()
-        for therapist_id in therapist_ids:
-            try:
-                changed += self._plan(therapist_id)
-            except Exception:  # one calendar that cannot be planned must not stop the others
-                log.exception("calendar_not_planned", therapist_id=therapist_id)
-        if changed != slots.Changes():
-            log.info("slots_planned", added=changed.added, removed=changed.removed)
-        return changed
+    def deliver(self) -> None:
+        self.delivery.deliver()
 
-    def _plan(self, therapist_id: int) -> slots.Changes:
-        now = self.clock.now()
-        with reading(self.engine) as session:
-            windows = slots.work_ahead(session, therapist_id, now=now)
-        changed = slots.Changes()
-        for window in windows:
-            with transaction(self.engine) as session:
-                changed += slots.plan_ahead(session, therapist_id, window, now=now)
-        return changed
+    def plan_slots(self) -> None:
+        plan_slots(self.engine, self.clock)
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
@@ -80,22 +66,58 @@ class Worker:
             access_goal.forget_old_samples(session, now=self.clock.now())
 
 
+def plan_slots(engine: Engine, clock: Clock) -> slots.Changes:
+    """Extend and mend every calendar, in transactions so short that no booking waits long."""
+    with reading(engine) as session:
+        therapist_ids = slots.therapists(session)
+    changed = slots.Changes()
+    for therapist_id in therapist_ids:
+        try:
+            changed += _plan(engine, clock, therapist_id)
+        except Exception:  # one calendar that cannot be planned must not stop the others
+            log.exception("calendar_not_planned", therapist_id=therapist_id)
+    if changed != slots.Changes():
+        log.info("slots_planned", added=changed.added, removed=changed.removed)
+    return changed
+
+
+def _plan(engine: Engine, clock: Clock, therapist_id: int) -> slots.Changes:
+    now = clock.now()
+    with reading(engine) as session:
+        windows = slots.work_ahead(session, therapist_id, now=now)
+    changed = slots.Changes()
+    for window in windows:
+        with transaction(engine) as session:
+            changed += slots.plan_ahead(session, therapist_id, window, now=now)
+    return changed
+
+
 def run(worker: Worker) -> None:
-    """Tick until SIGTERM or SIGINT; the tick in hand is finished, a second signal changes nothing."""
+    """Tick until SIGTERM or SIGINT; the message in hand is finished, a second signal changes nothing."""
     # A late tick still runs, and several late ones run once; nothing here depends on a tick's exact time.
-    defaults = {"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
-    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(2)}, job_defaults=defaults, timezone="UTC")
-    for tick, seconds in (
-        (worker.beat, HEARTBEAT_SECONDS),
-        (worker.plan_slots, PLAN_SECONDS),
-        (worker.tidy, TIDY_SECONDS),
-        (worker.measure_access, ACCESS_SECONDS),
+    defaults = {"coalesce": True, "misfire_grace_time": None}
+    executors = {"default": ThreadPoolExecutor(ROUNDS + 4)}
+    scheduler = BackgroundScheduler(executors=executors, job_defaults=defaults, timezone="UTC")
+    # A mail server that hangs over one message holds up its round only: the next tick begins another.
+    for tick, seconds, at_once in (
+        (worker.deliver, DELIVER_SECONDS, ROUNDS),
+        (worker.beat, HEARTBEAT_SECONDS, 1),
+        (worker.plan_slots, PLAN_SECONDS, 1),
+        (worker.tidy, TIDY_SECONDS, 1),
+        (worker.measure_access, ACCESS_SECONDS, 1),
     ):
-        scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__)
+        scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # threads inherit this: only the wait below sees the signals
     scheduler.start()
     signal.sigwait(STOPS)
+    worker.delivery.stopping.set()
     scheduler.shutdown(wait=True)
+
+
+def finish_before_stopping(worker: Worker) -> None:
+    """From now on let a signal end this process after the message in hand."""
+    for number in STOPS:
+        signal.signal(number, lambda *_: worker.delivery.stopping.set())
 
 
 def _surviving(tick: Callable[[], object]) -> Callable[[], None]:

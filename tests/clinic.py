@@ -25,7 +25,7 @@ from scheduler.models import (
 from scheduler.services import access_goal, availability, booking, slots
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
-from scheduler.worker import Worker
+from scheduler.worker import plan_slots
 
 LONG_AGO = date(2020, 1, 1)
 FAR_AHEAD = date(2099, 12, 31)
@@ -143,7 +143,7 @@ class Clinic:
 
     def plan(self) -> slots.Changes:
         """Let the worker plan every calendar."""
-        return Worker(self.engine, self.clock).plan_slots()
+        return plan_slots(self.engine, self.clock)
 
     def offers(self, kind: str = "Evaluation", **find: Any) -> list[Offer]:  # noqa: ANN401 fields of Find
         with reading(self.engine) as session:

@@ -83,7 +83,10 @@ class Server:
 
 
 def environment(database_url: str, **changes: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "RATE_LIMITS": "off", **KEYS, "DATABASE_URL": database_url, **changes}
+    """The environment of a process of its own; unless a test names another, its mail server is one that is never up."""
+    no_mail = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9"}
+    given = {"PATH": os.environ["PATH"], "RATE_LIMITS": "off", **KEYS, **no_mail, "DATABASE_URL": database_url}
+    return given | changes
 
 
 def free_port() -> int:

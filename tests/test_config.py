@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import config
-from config import PolicyStart, Settings, SettingsError, from_environment
+from config import MailServer, PolicyStart, Settings, SettingsError, from_environment
 
 KEY_NAMES = ("SECRET_KEY", "LINK_KEYS", "FIELD_KEYS")
 LONG = "tests-only-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -66,7 +66,9 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path: Path) -> N
         "base_url": "http://127.0.0.1:8000",
         "web_workers": 2,
         "trusted_proxies": 0,
-        "smtp_host": None,
+        "mail_server": None,
+        "mail_from": "appointments@localhost",
+        "smtp_timeout_seconds": 10,
         "rate_limits": True,
         "instance": tmp_path,
         "policy": {
@@ -94,6 +96,12 @@ def test_every_value_given_is_the_one_used(tmp_path: Path) -> None:
         "WEB_WORKERS": "64",
         "TRUSTED_PROXIES": "1",
         "SMTP_HOST": "mail.example",
+        "SMTP_PORT": "2525",
+        "SMTP_USER": "clinic",
+        "SMTP_PASSWORD": "let me in",
+        "SMTP_TLS": "off",
+        "SMTP_TIMEOUT_SECONDS": "3",
+        "MAIL_FROM": "front.desk@clinic.example",
         "RATE_LIMITS": "off",
         "CLINIC_NAME": "Springfield PT",
         "ACCESS_GOAL_HOURS": "24",
@@ -105,7 +113,9 @@ def test_every_value_given_is_the_one_used(tmp_path: Path) -> None:
     }
     found = from_environment(given, instance=tmp_path)
     assert (found.host, found.port, found.web_workers, found.trusted_proxies) == (given["HOST"], 65535, 64, 1)
-    assert (found.base_url, found.smtp_host, found.rate_limits) == ("https://clinic.example", "mail.example", False)
+    assert (found.base_url, found.rate_limits) == ("https://clinic.example", False)
+    assert found.mail_server == MailServer("mail.example", 2525, "clinic", "let me in", "off")
+    assert (found.mail_from, found.smtp_timeout_seconds) == ("front.desk@clinic.example", 3)
     assert found.policy == PolicyStart("Springfield PT", 24, 1.0, 0, 730, 5, "email:24h")
 
 
@@ -135,6 +145,19 @@ def test_several_keys_keep_their_order_newest_first(given: str, tmp_path: Path) 
     assert from_environment({"LINK_KEYS": given}, instance=tmp_path).link_keys == (LONG, OTHER_LONG)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "sender"),
+    [
+        ("https://clinic.example", "appointments@clinic.example"),
+        ("https://clinic.example:8443/visits", "appointments@clinic.example"),
+        ("http://192.0.2.1:9000", "appointments@localhost"),
+        ("http://[::1]:9000", "appointments@localhost"),
+    ],
+)
+def test_mail_comes_from_the_clinics_own_host_unless_told_otherwise(base_url: str, sender: str, tmp_path: Path) -> None:
+    assert from_environment({"BASE_URL": base_url}, instance=tmp_path).mail_from == sender
+
+
 def test_settings_cannot_be_changed_afterwards(tmp_path: Path) -> None:
     found = from_environment({}, instance=tmp_path)
     for field in fields(found):
@@ -162,6 +185,12 @@ def test_settings_cannot_be_changed_afterwards(tmp_path: Path) -> None:
         ("BOOKING_HORIZON_DAYS", "731"),
         ("HOLD_MINUTES", "61"),
         *(("ACCESS_TARGET", value) for value in ("0", "1.01", "-0.5", "nan", "inf", "90%")),
+        *(("SMTP_HOST", value) for value in ("mail example", "-mail", "mail\nhost")),
+        ("SMTP_PORT", "0"),
+        ("SMTP_TLS", "yes"),
+        ("SMTP_USER", "without a password"),
+        ("SMTP_TIMEOUT_SECONDS", "0"),
+        *(("MAIL_FROM", value) for value in ("clinic", "Clinic <a@b.example>", "a@b.example,c@d.example", "a@b\nc")),
         ("FIELD_KEYS", "too-short"),
         ("FIELD_KEYS", "ключ"),
         ("FIELD_KEYS", f"{FIELD_KEY},bad"),
@@ -255,7 +284,9 @@ def starters(command: list[str]) -> Iterator[list[subprocess.Popen[str]]]:
 def test_a_complete_production_environment_is_accepted(tmp_path: Path) -> None:
     found = from_environment(PRODUCTION, instance=tmp_path)
     assert found.production
-    assert (found.base_url, found.smtp_host) == ("https://clinic.example", "mail.example")
+    assert found.base_url == "https://clinic.example"
+    assert found.mail_server == MailServer("mail.example", 587, None, None, "required")
+    assert found.mail_from == "appointments@clinic.example"
     assert keys_of(found) == (LONG, (OTHER_LONG,), (FIELD_KEY,))
 
 

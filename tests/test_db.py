@@ -126,7 +126,7 @@ def test_a_length_of_time_can_be_added_in_sql(engine: Engine, span: timedelta) -
 def test_a_length_of_time_can_be_added_to_the_databases_clock(engine: Engine) -> None:
     store(engine, beat(beat_at=datetime.now(UTC)))
     with reading(engine) as session:
-        now = database_now(session)
+        now = database_now()
         fresh = select(Heartbeat.name).where(Heartbeat.beat_at > now - timedelta(minutes=1))
         ahead = select(Heartbeat.name).where(Heartbeat.beat_at > now + timedelta(minutes=1))
         assert (session.scalars(fresh).all(), session.scalars(ahead).all()) == (["worker"], [])
@@ -135,15 +135,15 @@ def test_a_length_of_time_can_be_added_to_the_databases_clock(engine: Engine) ->
 def test_the_databases_clock_is_close_to_real_time(engine: Engine) -> None:
     before = datetime.now(UTC)
     with reading(engine) as session:
-        found = session.execute(select(database_now(session))).scalar_one()
+        found = session.execute(select(database_now())).scalar_one()
     # SQLite's clock counts milliseconds.
     assert before - timedelta(milliseconds=1) <= found <= datetime.now(UTC) + timedelta(milliseconds=1)
 
 
 def test_the_databases_clock_moves_within_a_transaction(engine: Engine) -> None:
     with reading(engine) as session:
-        first = session.execute(select(database_now(session))).scalar_one()
-        while (later := session.execute(select(database_now(session))).scalar_one()) == first:
+        first = session.execute(select(database_now())).scalar_one()
+        while (later := session.execute(select(database_now())).scalar_one()) == first:
             pass
     assert later > first
 

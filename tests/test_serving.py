@@ -146,7 +146,7 @@ def test_a_server_is_not_ready_when_the_worker_fell_silent(client: FlaskClient, 
         health.beat(session)
     assert reason_not_ready(client) == ""
     with transaction(engine) as session:
-        session.execute(update(Heartbeat).values(beat_at=database_now(session) - timedelta(seconds=121)))
+        session.execute(update(Heartbeat).values(beat_at=database_now() - timedelta(seconds=121)))
     assert "worker" in reason_not_ready(client)
 
 

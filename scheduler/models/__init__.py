@@ -4,7 +4,7 @@ from scheduler.models.access import AccessSample
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.models.explainer import ExplainerVersion
-from scheduler.models.messaging import Attempt, Channel, Fate, Kind, OutboxMessage
+from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage
 from scheduler.models.operations import BookingCount, Heartbeat
 from scheduler.models.practice import (
     AppointmentType,
@@ -25,6 +25,7 @@ __all__ = [
     "AuditEvent",
     "BookingCount",
     "Channel",
+    "ChannelState",
     "ClinicPolicy",
     "ExplainerVersion",
     "Fate",

@@ -34,7 +34,12 @@ class Fate(StrEnum):
 
 
 class OutboxMessage(Base):
-    """One message owed about one version of a visit, from `due_at` on; a reminder's offset is part of its name."""
+    """One message owed about one version of a visit, from `due_at` on; a reminder's offset is part of its name.
+
+    A worker that sends it holds a lease until `leased_until`, on the database's clock; after a try that failed it waits
+    until `retry_at`. `tries` counts those begun. `withdrawn_at`, on the database's clock too, is when the visit's
+    change took it back: nothing may begin to be sent after that.
+    """
 
     __tablename__ = "outbox_message"
     __table_args__ = (
@@ -47,6 +52,9 @@ class OutboxMessage(Base):
         CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
         CheckConstraint("status NOT IN ('suppressed', 'failed') OR reason IS NOT NULL", name="reason_given"),
         CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_goes_with_status"),
+        CheckConstraint("(lease IS NULL) = (leased_until IS NULL)", name="lease_goes_with_its_end"),
+        CheckConstraint("status = 'owed' OR lease IS NULL", name="only_owed_is_leased"),
+        CheckConstraint("tries >= 0", name="tries_not_negative"),
         Index("ix_outbox_message_owed", "due_at", sqlite_where=OWED, postgresql_where=OWED),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -60,16 +68,20 @@ class OutboxMessage(Base):
     reason: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    retry_at: Mapped[datetime | None]
+    lease: Mapped[UUID | None]
+    leased_until: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
 
 
 class Attempt(Base):
-    """One try to deliver a message."""
+    """One try to deliver a message, on the database's clock; without an end its worker died, or is at it."""
 
     __tablename__ = "attempt"
     __table_args__ = (
         UniqueConstraint("message_id", "number"),
         CheckConstraint("number >= 1", name="number_positive"),
-        CheckConstraint("finished_at IS NULL OR finished_at >= started_at", name="times_in_order"),
         CheckConstraint("(finished_at IS NULL) = (outcome IS NULL)", name="outcome_goes_with_end"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -78,3 +90,13 @@ class Attempt(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+
+
+class ChannelState(Base):
+    """How a channel does: tries that failed since the last that went well, and until when nothing is tried."""
+
+    __tablename__ = "channel_state"
+    __table_args__ = (CheckConstraint("failures >= 0", name="failures_not_negative"),)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    paused_until: Mapped[datetime | None]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from scheduler.db import database_now
 from scheduler.models import Appointment, Channel, ClinicPolicy, Fate, Kind, OutboxMessage, Patient
 
 OFFSET = re.compile(r"(email|sms):([1-9][0-9]{0,3})h")
@@ -30,11 +31,12 @@ def plan(session: Session, appointment: Appointment, patient: Patient, policy: C
 
 
 def cancelled(session: Session, appointment: Appointment, patient: Patient, *, now: datetime) -> None:
-    """Suppress what the visit still owed, and owe the word that it is cancelled."""
+    """Withdraw what the visit still owed, and owe the word that it is cancelled."""
     still_owed = update(OutboxMessage).where(
         OutboxMessage.appointment_id == appointment.id, OutboxMessage.status == Fate.OWED
     )
-    session.execute(still_owed.values(status=Fate.SUPPRESSED, reason="cancelled"))
+    withdrawn = {"status": Fate.SUPPRESSED, "reason": "cancelled", "withdrawn_at": database_now()}
+    session.execute(still_owed.values(**withdrawn, lease=None, leased_until=None))
     if patient.email is not None:
         _owe(session, appointment, Kind.CANCELLATION, due_at=now, now=now)
 

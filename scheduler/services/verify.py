@@ -13,6 +13,7 @@ from scheduler.db import Base, UtcDateTime
 from scheduler.models import (
     Appointment,
     AppointmentType,
+    Attempt,
     AuditEvent,
     ExplainerVersion,
     Fate,
@@ -26,12 +27,11 @@ from scheduler.models import (
     Status,
 )
 from scheduler.services import audit, explainer, licensing, slots
-from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
+from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_of
 
 Rows = Select[Any]
 LIVE = Appointment.status != Status.CANCELLED
 OWED = OutboxMessage.status == Fate.OWED
-SENT_LATE = OutboxMessage.sent_at > Appointment.cancelled_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,10 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
         "reachable visits that owe no confirmation", _count(session, _owing_nothing(Kind.CONFIRMATION, true()))
     )
     yield Finding("cancelled visits that owe no word of it", _count(session, _owing_nothing(Kind.CANCELLATION, ~LIVE)))
-    yield Finding("messages still owed for a cancelled visit", _count(session, _stale(OWED)))
-    yield Finding("messages sent after their visit was cancelled", _count(session, _stale(SENT_LATE)))
+    yield Finding("messages still owed for a cancelled visit", _count(session, _owed_for_cancelled()))
+    yield Finding("messages owed past the day of their visit", _count(session, _forgotten(now)))
+    yield Finding("messages begun to be sent after they were withdrawn", _count(session, _begun_too_late()))
+    yield Finding("messages sent without a try that says so, or with several", _count(session, _sent_not_once()))
     yield Finding("instants not stored as UTC", _not_utc(session))
     yield Finding("explainer versions that no longer match their hash", _changed_explainers(session))
     yield Finding("visits booked by patients who were shown nothing", _count(session, _shown_nothing()))
@@ -164,9 +166,25 @@ def _owing_nothing(kind: Kind, visits: ColumnElement[bool]) -> Rows:
     return reachable.where(visits, Patient.email.is_not(None), ~owed)
 
 
-def _stale(how: ColumnElement[bool]) -> Rows:
+def _owed_for_cancelled() -> Rows:
     messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
-    return messages.where(~LIVE, OutboxMessage.kind != Kind.CANCELLATION, how)
+    return messages.where(~LIVE, OutboxMessage.kind != Kind.CANCELLATION, OWED)
+
+
+def _forgotten(now: datetime) -> Rows:
+    messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
+    return messages.where(OWED, Appointment.starts_at < now - DAY)
+
+
+def _begun_too_late() -> Rows:
+    """Both instants are the database's own, written under the visit's lock."""
+    tries = select(Attempt.id).join(OutboxMessage, OutboxMessage.id == Attempt.message_id)
+    return tries.where(Attempt.started_at > OutboxMessage.withdrawn_at)
+
+
+def _sent_not_once() -> Rows:
+    said_so = select(func.count()).where(Attempt.message_id == OutboxMessage.id, Attempt.outcome == Fate.SENT)
+    return select(OutboxMessage.id).where(OutboxMessage.status == Fate.SENT, said_so.scalar_subquery() != 1)
 
 
 def _not_utc(session: Session) -> int:

@@ -19,6 +19,7 @@ HELP = {
     "appointments": "Visits by status",
     "outbox_messages": "Messages by fate",
     "outbox_oldest_due_seconds": "Age of the oldest message that is due and not sent",
+    "mail_failures_in_a_row": "Tries to send mail that failed since the last that went well",
     "free_cells_ahead": "Free quarter hours ahead in all calendars",
     "worker_silence_seconds": "Time since the worker's last tick, on the database's clock",
 }

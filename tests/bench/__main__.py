@@ -19,8 +19,9 @@ from statistics import fmean
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.bench import messages
 from tests.bench.bare import serving_bare
-from tests.bench.clinic import Clinic, Measure, Size, get, postgresql, run_command, sqlite
+from tests.bench.clinic import Clinic, Database, Measure, Size, get, postgresql, run_command, served, sqlite
 from tests.bench.load import Address, Run, WrongAnswer, load
 from tests.bench.report import Report
 
@@ -61,19 +62,35 @@ def _options() -> argparse.Namespace:
 
 
 def _bench(options: argparse.Namespace, size: Size, folder: Path, running: ExitStack) -> Report:
-    clinics = []
+    databases = []
     for name in options.database or DATABASES:
-        with console.status(f"{name}: filling a database, starting a server"):
-            clinics.append(running.enter_context(DATABASES[name](size, folder, WEB_WORKERS)))
-    size_of_answer = clinics[0].answer_size()
-    bare = running.enter_context(serving_bare(size_of_answer, "gthread", WEB_WORKERS))
-    sync = running.enter_context(serving_bare(size_of_answer, "sync", WEB_WORKERS))
-    report = Report(size, {clinic.name: clinic.build for clinic in clinics}, options.rounds, size_of_answer)
-    _rounds(options, report, _page(bare), {SYNC: _page(sync)} | _all_measures(clinics))
-    for clinic in clinics:
-        with console.status(f"{clinic.name}: counting violations of the invariants"):
-            run_command(clinic.database_url, "verify")
+        with console.status(f"{name}: filling a database"):
+            databases.append(running.enter_context(DATABASES[name](size, folder)))
+    report = Report(size, {database.name: database.build for database in databases}, options.rounds)
+    with ExitStack() as serving:
+        _requests(options, report, [serving.enter_context(served(one, folder, WEB_WORKERS)) for one in databases])
+    for database in databases:  # no server works beside the workers that are measured here
+        _messages(report, database, options.rounds)
+        with console.status(f"{database.name}: counting violations of the invariants"):
+            run_command(database.url, "verify")
     return report
+
+
+def _requests(options: argparse.Namespace, report: Report, clinics: list[Clinic]) -> None:
+    report.bare_bytes = clinics[0].answer_size()
+    with (
+        serving_bare(report.bare_bytes, "gthread", WEB_WORKERS) as bare,
+        serving_bare(report.bare_bytes, "sync", WEB_WORKERS) as sync,
+    ):
+        _rounds(options, report, _page(bare), {SYNC: _page(sync)} | _all_measures(clinics))
+
+
+def _messages(report: Report, database: Database, rounds: int) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        for _ in progress.track(range(rounds), description=f"{database.name}: messages"):
+            for measure, (ratio, run) in messages.measure(database.url).items():
+                report.add(database.name, measure, 1, ratio, run)
 
 
 def _page(address: Address) -> Measure:

@@ -56,6 +56,13 @@ class Build:
         return self.cells / self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    name: str
+    url: str
+    build: Build
+
+
 @dataclass(slots=True)
 class Clinic:
     """One running scheduler, its database and the requests that it is measured by."""
@@ -63,7 +70,6 @@ class Clinic:
     name: str
     database_url: str
     url: str
-    build: Build
     appointment_type: str = ""
     location: str = ""
     explainer: str = ""
@@ -169,13 +175,12 @@ def _apart(slots: Iterator[dict[str, Any]]) -> list[str]:
 
 
 @contextmanager
-def sqlite(size: Size, folder: Path, workers: int) -> Iterator[Clinic]:
-    with _clinic("SQLite", f"sqlite:///{folder / 'bench.db'}", "synchronous=FULL", size, folder, workers) as clinic:
-        yield clinic
+def sqlite(size: Size, folder: Path) -> Iterator[Database]:
+    yield _filled("SQLite", f"sqlite:///{folder / 'bench.db'}", "synchronous=FULL", size)
 
 
 @contextmanager
-def postgresql(size: Size, folder: Path, workers: int) -> Iterator[Clinic]:
+def postgresql(size: Size, folder: Path) -> Iterator[Database]:
     """On the tests' server, but as durable as a real one; a server that somebody else set up stays as it is."""
     own = not os.environ.get(postgres.URL)
     postgres.ensure_server()
@@ -188,9 +193,7 @@ def postgresql(size: Size, folder: Path, workers: int) -> Iterator[Clinic]:
         url = postgres.fresh_database(DATABASE)
         with psycopg.connect(url) as connection:
             settings = [(name, _setting(connection, name)) for name in ("fsync", "synchronous_commit")]
-        durability = ", ".join(f"{name}={value}" for name, value in settings)
-        with _clinic("PostgreSQL", url, durability, size, folder, workers) as clinic:
-            yield clinic
+        yield _filled("PostgreSQL", url, ", ".join(f"{name}={value}" for name, value in settings), size)
     finally:
         with psycopg.connect(os.environ[postgres.URL], autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
@@ -201,8 +204,7 @@ def _setting(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> str:
     return str(row[0]) if row else "?"
 
 
-@contextmanager
-def _clinic(name: str, url: str, durability: str, size: Size, folder: Path, workers: int) -> Iterator[Clinic]:
+def _filled(name: str, url: str, durability: str, size: Size) -> Database:
     run_command(url, "db", "upgrade")
     began = time.perf_counter()
     run_command(
@@ -211,9 +213,13 @@ def _clinic(name: str, url: str, durability: str, size: Size, folder: Path, work
         *(word for part in ("locations", "therapists", "days") for word in (f"--{part}", str(getattr(size, part)))),
     )
     seconds = time.perf_counter() - began
-    build = Build(*_counts(url), seconds, durability)
-    with serving(url, folder, WEB_WORKERS=str(workers), RATE_LIMITS="off") as server:
-        clinic = Clinic(name, url, server.url, build)
+    return Database(name, url, Build(*_counts(url), seconds, durability))
+
+
+@contextmanager
+def served(database: Database, folder: Path, workers: int) -> Iterator[Clinic]:
+    with serving(database.url, folder, WEB_WORKERS=str(workers), RATE_LIMITS="off") as server:
+        clinic = Clinic(database.name, database.url, server.url)
         clinic.prepare()
         yield clinic
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import messages
 from tests.bench.clinic import Build, Size
 from tests.bench.load import Run
 
@@ -31,6 +32,8 @@ SEARCH = Limit(goal=0.60, floor=0.45)
 LIMITS = {
     "slots, one location": SEARCH,
     "slots, anywhere": SEARCH,
+    messages.ONE: Limit(goal=0.15, floor=0.15),
+    messages.TWO: Limit(goal=1.5, floor=1.5),
     "book": Limit(goal=0.45, floor=0.45, binding=False),
 }
 
@@ -83,7 +86,7 @@ class Report:
     size: Size
     builds: dict[str, Build]
     rounds: int
-    bare_bytes: int
+    bare_bytes: int = 0
     lines: dict[tuple[str, str, int], Line] = field(default_factory=dict)
 
     def add(self, server: str, measure: str, clients: int, ratio: float, run: Run) -> None:

@@ -16,7 +16,7 @@ from scheduler import cli, schema
 from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine, reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import Attempt, BookingCount, ClinicPolicy, Heartbeat, OutboxMessage
+from scheduler.models import Attempt, BookingCount, ChannelState, ClinicPolicy, Heartbeat, OutboxMessage
 from scheduler.services import access_goal, verify
 from tests import postgres
 from tests.clinic import Clinic
@@ -89,6 +89,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
             [
                 Attempt(message_id=message, number=1, started_at=clock.now()),
                 BookingCount(address_hash="a", hour=clock.now(), booked=1),
+                ChannelState(channel="email", failures=1, paused_until=clock.now()),
             ]
         )
         if session.get(Heartbeat, "worker") is None:
@@ -107,7 +108,7 @@ def definitions(engine: Engine) -> dict[str, list[str]]:
     with engine.connect() as connection:
         found = connection.execute(text(DEFINITIONS[engine.name])).all()
     return {
-        name: sorted(part.strip().rstrip(",") for part in re.split(r"\n", definition))
+        name: sorted(part.strip().rstrip(",").replace('"', "") for part in re.split(r"\n", definition))
         for name, definition in found
         if "alembic_version" not in name
     }

@@ -9,10 +9,14 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from apiflask import APIFlask
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, select
 
+from config import Settings
+from scheduler import cli
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import ConstraintViolated, Invalid
@@ -22,7 +26,6 @@ from scheduler.services import access_goal, availability
 from scheduler.services.access_goal import Access, Figures, attainment, figures
 from scheduler.services.availability import Find, Offer
 from scheduler.timeline import first_instant, zone_of
-from scheduler.worker import Worker
 from tests.clinic import KINDS, LONG_AGO, Clinic, at
 from tests.conftest import MONDAY_MORNING
 from tests.server import at_once
@@ -33,7 +36,7 @@ QUARTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
 NOON = at("2027-03-14T12:00:00+00:00")
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-bounded = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+bounded = hypothesis_settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 def measure(clinic: Clinic, kind: str | None = None) -> Access:
@@ -419,14 +422,14 @@ def test_the_race_is_real_without_the_guard(clinic: Clinic, monkeypatch: pytest.
 
 
 def test_a_worker_measures_what_it_has_planned_and_forgets_what_is_old(
-    engine: Engine, clinic: Clinic, clock: FixedClock
+    app: APIFlask, settings: Settings, clinic: Clinic, clock: FixedClock, keys: Keyring
 ) -> None:
     clinic.add_hours(clinic.add_therapist("Ben Brown"), clinic.add_location("Chatham"), range(7), 0, 24 * 60)
-    worker = Worker(engine, clock)
-    worker.run_due()
+    worker = cli.at_work_on(app, settings, clinic.engine, clock, keys)
+    worker.set_up()
     assert [(row.quarter, row.next_available_hours) for row in samples(clinic)] == [(MONDAY_MORNING, 1.0)] * 2
     clock.at += 400 * DAY + QUARTER
-    worker.run_due()
+    worker.set_up()
     assert [row.quarter for row in samples(clinic)] == [clock.at] * 2
 
 

@@ -14,6 +14,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import insert_into, reading, transaction
 from scheduler.models import (
     Appointment,
+    Attempt,
     AuditEvent,
     ExplainerVersion,
     Fate,
@@ -137,8 +138,21 @@ def owe_still(session: Session, scene: Scene) -> None:
 
 
 def send_late(session: Session, scene: Scene) -> None:
-    cancelled_at = scene.clinic.clock.now()
-    _rewrite_confirmation(session, scene, status=Fate.SENT, sent_at=cancelled_at + timedelta(seconds=1))
+    message = session.scalars(select(OutboxMessage).where(OutboxMessage.withdrawn_at.is_not(None))).first()
+    assert message is not None
+    assert message.withdrawn_at is not None
+    began = message.withdrawn_at + timedelta(milliseconds=1)
+    session.add(Attempt(message_id=message.id, number=1, started_at=began))
+
+
+def forget(session: Session, scene: Scene) -> None:
+    scene.clinic.clock = FixedClock(scene.clinic.clock.now() + timedelta(days=30))
+
+
+def send_without_a_try(session: Session, scene: Scene) -> None:
+    of_first = OutboxMessage.appointment_id == scene.first.appointment.id
+    confirmation = update(OutboxMessage).where(of_first, OutboxMessage.kind == Kind.CONFIRMATION)
+    session.execute(confirmation.values(status=Fate.SENT, sent_at=scene.clinic.clock.now()))
 
 
 def _rewrite_confirmation(session: Session, scene: Scene, **values: object) -> None:
@@ -195,7 +209,9 @@ CASES: list[tuple[Break, dict[str, int]]] = [
         {"cancelled visits that owe no word of it": 1},
     ),
     (owe_still, {"messages still owed for a cancelled visit": 1}),
-    (send_late, {"messages sent after their visit was cancelled": 1}),
+    (forget, {"messages owed past the day of their visit": 3}),
+    (send_late, {"messages begun to be sent after they were withdrawn": 1}),
+    (send_without_a_try, {"messages sent without a try that says so, or with several": 1}),
     (rewrite_explainer, {"explainer versions that no longer match their hash": 1}),
     (show_nothing, {"visits booked by patients who were shown nothing": 1}),
     (share_patient, {"patients shared by several public bookings": 1}),

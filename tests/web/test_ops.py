@@ -35,8 +35,8 @@ from scheduler.app import LARGEST_BODY, create_app
 from scheduler.clock import FixedClock, SystemClock
 from scheduler.db import make_engine, transaction
 from scheduler.models import Heartbeat, Slot
+from scheduler.services import health
 from scheduler.web import problems, requests
-from scheduler.worker import Worker
 from tests.clinic import Clinic, body, key
 
 API = "/api/v1"
@@ -65,6 +65,11 @@ def served(settings: config.Settings, url: str, clock: FixedClock) -> Iterator[F
         engine.dispose()
 
 
+def beat(clinic: Clinic) -> None:
+    with transaction(clinic.engine) as session:
+        health.beat(session)
+
+
 @on_sqlite
 def test_a_process_that_is_up_says_so(client: FlaskClient) -> None:
     answer = client.get("/healthz")
@@ -72,7 +77,7 @@ def test_a_process_that_is_up_says_so(client: FlaskClient) -> None:
 
 
 def test_a_clinic_whose_worker_ticks_is_ready(client: FlaskClient, clinic: Clinic, clock: FixedClock) -> None:
-    Worker(clinic.engine, clock).beat()
+    beat(clinic)
     clock.at += timedelta(days=1)  # a heartbeat is measured on the database's clock
     assert ready(client) == (200, "")
 
@@ -141,7 +146,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
     ]
     client.post(f"{API}/appointments/{tokens[0]}/cancel", json={})
     clock.at += timedelta(minutes=5)
-    Worker(clinic.engine, clock).beat()
+    beat(clinic)
     told = figures(client)
     silence = told.pop(("scheduler_worker_silence_seconds", ""))
     with transaction(clinic.engine) as session:
@@ -153,6 +158,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
         ("scheduler_outbox_messages", "owed"): 3,  # two confirmations and the word of the cancellation
         ("scheduler_outbox_messages", "suppressed"): 1,
         ("scheduler_outbox_oldest_due_seconds", ""): 300,
+        ("scheduler_mail_failures_in_a_row", ""): 0,
         ("scheduler_free_cells_ahead", ""): free,
     }
     assert 0 <= silence < 60
@@ -162,6 +168,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
 def test_an_empty_clinic_has_figures(client: FlaskClient) -> None:
     assert figures(client) == {
         ("scheduler_outbox_oldest_due_seconds", ""): 0,
+        ("scheduler_mail_failures_in_a_row", ""): 0,
         ("scheduler_free_cells_ahead", ""): 0,
     }
 

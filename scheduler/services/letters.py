@@ -1,0 +1,114 @@
+"""What a message says: everything in it, as the rows stand at one moment, or why it must not go any more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, bindparam, select
+from sqlalchemy.orm import Session
+
+from scheduler.keys import Keyring
+from scheduler.models import Appointment, ClinicPolicy, Kind, Location, ManageLink, OutboxMessage, Patient, Status
+
+FACTS = (
+    select(
+        OutboxMessage.id,
+        OutboxMessage.kind,
+        OutboxMessage.visit_version.label("told_version"),
+        Appointment.id.label("visit_id"),
+        Appointment.starts_at,
+        Appointment.ends_at,
+        Appointment.status,
+        Appointment.visit_version,
+        Patient.email,
+        Patient.language,
+        Patient.remind_by_email,
+        Location.name,
+        Location.address,
+        Location.phone,
+        Location.time_zone,
+        ClinicPolicy.clinic_name,
+        ManageLink.generation,
+        ManageLink.key_id,
+    )
+    .select_from(OutboxMessage)
+    .join(Appointment, Appointment.id == OutboxMessage.appointment_id)
+    .join(Patient, Patient.id == Appointment.patient_id)
+    .join(Location, Location.id == Appointment.location_id)
+    .join(ClinicPolicy, ClinicPolicy.id == 1)
+    .join(
+        ManageLink,
+        (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
+    )
+)
+Facts = Row[*tuple[Any, ...]]
+SEVERAL = FACTS.where(OutboxMessage.id.in_(bindparam("ids", expanding=True)))
+# The visit's lock: a change of it is stored either before this is read, or after the try has been noted.
+ONE = FACTS.where(OutboxMessage.id == bindparam("id")).with_for_update(read=True, of=Appointment)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """All that a message says, at this moment. `sequence` rises with every change of the visit (RFC 5545)."""
+
+    message_id: UUID
+    kind: Kind
+    recipient: str
+    language: str
+    clinic: str
+    place: str
+    address: str
+    phone: str
+    time_zone: str
+    visit_id: UUID
+    starts_at: datetime
+    ends_at: datetime
+    sequence: int
+    token: str | None
+
+
+def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
+    """What these messages would say now; without those that have nobody to go to."""
+    rows = session.execute(SEVERAL, {"ids": message_ids}) if message_ids else ()
+    return [_letter(row, keys) for row in rows if row.email is not None]
+
+
+def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | str:
+    """What this message says, re-read under its visit's lock, or the reason why it must not go."""
+    row = session.execute(ONE, {"id": message_id}).one()
+    return _obsolete(row, now) or _letter(row, keys)
+
+
+def _obsolete(row: Facts, now: datetime) -> str | None:
+    cancellation = row.kind == Kind.CANCELLATION
+    reasons = {
+        "no e-mail address": row.email is None,
+        "cancelled": row.status == Status.CANCELLED and not cancellation,
+        "not cancelled any more": row.status != Status.CANCELLED and cancellation,
+        "moved": row.told_version != row.visit_version,
+        "the visit has begun": row.starts_at <= now or row.status not in {Status.BOOKED, Status.CANCELLED},
+        "reminders are switched off": row.kind == Kind.REMINDER and not row.remind_by_email,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _letter(row: Facts, keys: Keyring) -> Letter:
+    kind = Kind(row.kind)
+    return Letter(
+        message_id=row.id,
+        kind=kind,
+        recipient=row.email,
+        language=row.language,
+        clinic=row.clinic_name,
+        place=row.name,
+        address=row.address,
+        phone=row.phone,
+        time_zone=row.time_zone,
+        visit_id=row.visit_id,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        sequence=row.visit_version - (kind != Kind.CANCELLATION),
+        token=keys.link_token(row.visit_id, row.generation, row.key_id),
+    )
