@@ -1,20 +1,24 @@
 """The commands of `flask --app wsgi`."""
 
+import math
 import signal
 import sqlite3
 import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import click
+import orjson
 from flask import Flask
 from flask.cli import AppGroup
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
@@ -27,11 +31,15 @@ from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
-from scheduler.services import demo, explainer, health, practice, verify
+from scheduler.services import access_goal, demo, explainer, health, practice, verify
+from scheduler.services.access_goal import Access, Standing
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
+from scheduler.timeline import zone_of
+from scheduler.web import shapes
 
 IDLE = timedelta(seconds=worker.HEARTBEAT_SECONDS + 5)
+YEARS = range(2000, 2200)
 WORDINGS = ROOT / "templates" / "explainer"
 
 
@@ -42,6 +50,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
         _database(settings, engine, clock),
         _demo(settings, engine, clock, keys),
         _worker(app, settings, engine, clock, keys),
+        _access(engine, clock),
         _verify(engine, clock),
         _backup(engine),
         _restore(engine),
@@ -147,6 +156,49 @@ def _worker(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: 
             worker.run(at_work)
 
     return command
+
+
+def _access(engine: Engine, clock: Clock) -> click.Group:
+    group = AppGroup("access", help="The goal: how soon a new patient can be seen.")
+
+    @group.command("report")
+    @click.option("--json", "as_json", is_flag=True, help="Print what GET /api/v1/access answers.")
+    @click.option("--at", type=str, help="As of this time, such as 2026-11-25T10:00-06:00, by the calendar as it is.")
+    def report(as_json: bool, at: str | None) -> None:
+        """Say how the goal stands, overall and at each location."""
+        now = _instant(at) if at is not None else clock.now()
+        with _spoken(), reading(engine) as session:
+            measured = access_goal.measure(session, now=now)
+        if as_json:
+            click.echo(orjson.dumps(shapes.access(measured), option=orjson.OPT_INDENT_2))
+        else:
+            _print_access(measured)
+
+    return group
+
+
+def _print_access(measured: Access) -> None:
+    figures = (Column(title, no_wrap=True) for title in ("Next start", "Hours", "Third", "In goal", "28 days"))
+    table = Table("Location", *figures)
+    table.add_row("Overall", *_figures(measured.overall), end_section=True)
+    for at in measured.locations:
+        table.add_row(escape(at.name), *_figures(at))
+    moment = measured.measured_at.astimezone(UTC)
+    click.echo(f"{measured.appointment_type_name}, {moment:%a %Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"Goal: a start within {measured.goal_hours} hours, {measured.target:.1%} of the time")
+    Console().print(table)
+
+
+def _figures(standing: Standing) -> tuple[str, ...]:
+    found, zone, share = standing.figures, standing.time_zone, standing.attainment_28d
+    start = found.next_available_at.astimezone(zone_of(zone)) if found.next_available_at and zone else None
+    hours = (found.next_available_hours, found.third_next_available_hours)
+    return (
+        f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "none",
+        *("-" if number is None else f"{number:.2f}" for number in hours),
+        "yes" if found.within_goal else "no",
+        "-" if share is None else f"{math.floor(share * 1000) / 10}%",  # cut, so that nothing short of a goal shows it
+    )
 
 
 def _verify(engine: Engine, clock: Clock) -> click.Command:
@@ -275,6 +327,8 @@ def _instant(text: str) -> datetime:
         raise click.UsageError(f"--at {text!r} is no time; write it like 2026-11-23T09:00:00-06:00.") from error
     if instant.tzinfo is None:
         raise click.UsageError(f"--at {text!r} names no instant: add an offset, as in {text}-06:00.")
+    if instant.year not in YEARS:
+        raise click.UsageError(f"--at {text!r} lies too far away for a calendar.")
     return instant
 
 

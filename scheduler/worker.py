@@ -16,13 +16,14 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import booking, health, limits, slots
+from scheduler.services import access_goal, booking, health, limits, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
 HEARTBEAT_SECONDS = 15
 PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
+ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ class Worker:
     def set_up(self) -> None:
         """Do once what must have been done before anybody may book."""
         self.plan_slots()
+        self.measure_access()
         self.tidy()
         self.beat()
 
@@ -51,11 +53,17 @@ class Worker:
     def plan_slots(self) -> None:
         plan_slots(self.engine, self.clock)
 
+    def measure_access(self) -> None:
+        """Keep how the access goal stands, once each quarter hour whoever is first."""
+        with transaction(self.engine) as session:
+            access_goal.record(session, now=self.clock.now())
+
     def tidy(self) -> None:
-        """Forget what is only kept for a time: keys of repeated requests, counts of bookings."""
+        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access."""
         with transaction(self.engine) as session:
             booking.forget_old_keys(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())
+            access_goal.forget_old_samples(session, now=self.clock.now())
 
 
 def plan_slots(engine: Engine, clock: Clock) -> slots.Changes:
@@ -88,7 +96,7 @@ def run(worker: Worker) -> None:
     """Tick until SIGTERM or SIGINT; the message in hand is finished, a second signal changes nothing."""
     # A late tick still runs, and several late ones run once; nothing here depends on a tick's exact time.
     defaults = {"coalesce": True, "misfire_grace_time": None}
-    executors = {"default": ThreadPoolExecutor(ROUNDS + 3)}
+    executors = {"default": ThreadPoolExecutor(ROUNDS + 4)}
     scheduler = BackgroundScheduler(executors=executors, job_defaults=defaults, timezone="UTC")
     # A mail server that hangs over one message holds up its round only: the next tick begins another.
     for tick, seconds, at_once in (
@@ -96,6 +104,7 @@ def run(worker: Worker) -> None:
         (worker.beat, HEARTBEAT_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
+        (worker.measure_access, ACCESS_SECONDS, 1),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # threads inherit this: only the wait below sees the signals

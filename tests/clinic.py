@@ -22,7 +22,7 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import availability, booking, slots
+from scheduler.services import access_goal, availability, booking, slots
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
 from scheduler.worker import plan_slots
@@ -170,6 +170,11 @@ class Clinic:
     def cancel(self, token: str) -> Visit:
         with transaction(self.engine) as session:
             return booking.cancel(session, token, None, keys=self.keys, now=self.clock.now())
+
+    def record_access(self) -> None:
+        """What a worker's tick does."""
+        with transaction(self.engine) as session:
+            access_goal.record(session, now=self.clock.now())
 
 
 def body(slot_id: str, kind_id: str = "1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 fields of the request

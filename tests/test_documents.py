@@ -23,7 +23,7 @@ def test_every_command_is_in_the_readme() -> None:
     import wsgi  # noqa: PLC0415 the composition root reads the environment when it is imported
 
     own = set(wsgi.app.cli.commands) - {"spec", "routes", "run", "shell", "limiter"}
-    assert own == {"db", "demo", "serve", "worker", "verify", "backup", "restore"}
+    assert own == {"db", "demo", "serve", "worker", "access", "verify", "backup", "restore"}
     assert {name for name in own if f"`{name}" not in README} == set()
 
 

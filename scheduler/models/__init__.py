@@ -1,5 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
+from scheduler.models.access import AccessSample
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.models.explainer import ExplainerVersion
@@ -17,6 +18,7 @@ from scheduler.models.practice import (
 from scheduler.models.schedule import Slot, WorkingHours
 
 __all__ = [
+    "AccessSample",
     "Appointment",
     "AppointmentType",
     "Attempt",

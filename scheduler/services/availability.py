@@ -26,8 +26,9 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from scheduler.db import MICROSECOND, UtcDateTime
 from scheduler.errors import Invalid, NotBookable, NotLicensed, SlotTaken, TooLate, TooSoon
@@ -99,6 +100,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Openings:
+    """The soonest bookable starts at one location, in the order of search; none where nothing can be booked."""
+
+    location: Location
+    starts: list[SlotName]
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates."""
 
@@ -150,6 +159,22 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
     rows = session.execute(statement, values).all()
     offers = [_offer(row, kind) for row in rows[: find.limit]]
     return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
+
+
+def soonest(session: Session, appointment_type_id: int, count: int, *, now: datetime) -> tuple[Terms, list[Openings]]:
+    """Return the first `count` starts that search would list at each location, by the locations' names.
+
+    Two queries at any size; raises Invalid for an unknown type.
+    """
+    terms = _terms(session, Find(appointment_type_id))
+    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now)
+    statement = _soonest(kind.cells, kind.includes_needling, count, session.get_bind().dialect.name)
+    openings: dict[int, Openings] = {}
+    for location, therapist_id, starts_at in session.execute(statement, {"earliest": earliest, "latest": latest}):
+        at_location = openings.setdefault(location.id, Openings(location, []))
+        if starts_at is not None:
+            at_location.starts.append(SlotName(therapist_id, location.id, starts_at))
+    return terms, list(openings.values())
 
 
 def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> list[Offer]:
@@ -233,6 +258,30 @@ def _found(cells: int, needling: bool, wishes: frozenset[str]) -> Select[int, in
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(bindparam("rows"))
     )
+
+
+@cache
+def _soonest(cells: int, needling: bool, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
+    """Every location with each of its first starts that keep every rule.
+
+    Each location's index range is read until `count` are found. SQLite knows no LATERAL; it seeks the few keys of a
+    correlated IN instead, which PostgreSQL would work out anew for every cell.
+    """
+    first = (
+        select(Slot.therapist_id, Slot.starts_at)
+        .where(Slot.location_id == Location.id, *_rules(cells, needling).values())
+        .order_by(Slot.starts_at, Slot.therapist_id)
+        .limit(literal_column(str(count)))
+        .correlate(Location)
+    )
+    if dialect == "sqlite":
+        cell = aliased(Slot)
+        is_first = tuple_(cell.therapist_id, cell.starts_at).in_(first)
+        found = select(Location, cell.therapist_id, cell.starts_at).outerjoin(cell, is_first)
+        return found.order_by(Location.name, cell.starts_at, cell.therapist_id)
+    start = first.lateral()
+    found = select(Location, start.c.therapist_id, start.c.starts_at).outerjoin(start, true())
+    return found.order_by(Location.name, start.c.starts_at, start.c.therapist_id)
 
 
 def _named(found: Select[int, int, datetime]) -> Select[Any]:

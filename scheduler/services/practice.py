@@ -30,6 +30,11 @@ def appointment_types(session: Session) -> Sequence[AppointmentType]:
     return session.scalars(select(AppointmentType).order_by(AppointmentType.position)).all()
 
 
+def new_patient_types(session: Session) -> Sequence[AppointmentType]:
+    """The kinds of visit that the access goal is about; the first is what the clinic means by it."""
+    return [kind for kind in appointment_types(session) if kind.new_patient]
+
+
 def therapists(session: Session, location_id: int | None = None) -> list[tuple[Therapist, list[str], list[int]]]:
     """Return active therapists by name, each with languages and the ids of the locations where they have hours."""
     if location_id is not None and session.get(Location, location_id) is None:

@@ -1,7 +1,6 @@
 """The JSON API, /api/v1: the contract with other programs."""
 
 import re
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -14,10 +13,9 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
-from scheduler.services import availability, booking, explainer, practice
+from scheduler.services import access_goal, availability, booking, explainer, practice
 from scheduler.services.availability import Find, Offer, SlotName
-from scheduler.timeline import zone_of
-from scheduler.web import problems, schemas
+from scheduler.web import problems, schemas, shapes
 from scheduler.web.context import context
 from scheduler.web.limiting import hashed_address
 
@@ -123,6 +121,18 @@ def slots(query_data: schemas.SlotsQuery) -> Response:
     return _json({"items": [_offer(offer) for offer in page.offers], "next_cursor": page.next_cursor})
 
 
+@api.get("/access")
+@api.input(schemas.AccessQuery, location="query")
+@api.output(schemas.AccessOut)
+def access(query_data: schemas.AccessQuery) -> Response:
+    """How soon a visit can start, overall and at each location, beside the clinic's goal."""
+    with reading(context().engine) as session:
+        measured = access_goal.measure(
+            session, now=context().clock.now(), appointment_type_id=query_data.appointment_type
+        )
+    return _json(shapes.access(measured))
+
+
 @api.get("/explainer")
 @api.input(schemas.ExplainerQuery, location="query")
 @api.output(schemas.ExplainerOut)
@@ -211,8 +221,8 @@ def _visit(visit: booking.Visit, status: int = 200) -> Response:
     body = {
         "id": str(appointment.id),
         "status": appointment.status,
-        "start": _local(appointment.starts_at, appointment.location.time_zone),
-        "end": _local(appointment.ends_at, appointment.location.time_zone),
+        "start": shapes.local(appointment.starts_at, appointment.location.time_zone),
+        "end": shapes.local(appointment.ends_at, appointment.location.time_zone),
         "location": _place(appointment.location),
         "therapist": {"id": str(appointment.therapist_id), "name": appointment.therapist.name},
         "appointment_type": str(appointment.appointment_type_id),
@@ -229,8 +239,8 @@ def _offer(offer: Offer) -> dict[str, Any]:
     slot: SlotName = offer.slot
     return {
         "id": str(slot),
-        "start": _local(slot.starts_at, offer.time_zone),
-        "end": _local(offer.ends_at, offer.time_zone),
+        "start": shapes.local(slot.starts_at, offer.time_zone),
+        "end": shapes.local(offer.ends_at, offer.time_zone),
         "location": {"id": str(slot.location_id), "name": offer.location_name, "time_zone": offer.time_zone},
         "therapist": {"id": str(slot.therapist_id), "name": offer.therapist_name},
         "appointment_type": str(offer.appointment_type_id),
@@ -244,10 +254,6 @@ def _location(place: Location) -> dict[str, str]:
 
 def _place(place: Location) -> dict[str, str]:
     return {"id": str(place.id), "name": place.name, "time_zone": place.time_zone}
-
-
-def _local(instant: datetime, time_zone: str) -> str:
-    return instant.astimezone(zone_of(time_zone)).isoformat(timespec="seconds")
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

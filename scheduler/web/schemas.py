@@ -167,6 +167,12 @@ class SlotsQuery(Strict):
     cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
+class AccessQuery(Strict):
+    appointment_type: Annotated[
+        Id | None, Field(description="Without it: the first type for new patients, which the goal is about")
+    ] = None
+
+
 class ExplainerQuery(Strict):
     language: Language = "en"
 
@@ -278,6 +284,40 @@ class SlotOut(BaseModel):
 class SlotPage(BaseModel):
     items: list[SlotOut]
     next_cursor: str | None
+
+
+class StandingOut(BaseModel):
+    """How soon a visit can start: hours from `measured_at` on, with two decimals, null when there is no such start.
+
+    The third counts every start that can be booked, two therapists at one moment as two. `attainment_28d` is the share
+    of measured quarter hours with a start within the goal, null before 7 days of history.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    next_available_at: AwareDatetime | None
+    next_available_hours: Annotated[float, Field(ge=0)] | None
+    third_next_available_hours: Annotated[float, Field(ge=0)] | None
+    within_goal: bool
+    attainment_28d: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class LocationStandingOut(StandingOut):
+    id: str
+    name: str
+
+
+class AccessOut(BaseModel):
+    """Measured at each request, from what /slots then offers; `overall` is the soonest anywhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    goal_hours: int
+    target: float
+    measured_at: AwareDatetime
+    appointment_type: str
+    overall: StandingOut
+    locations: list[LocationStandingOut]
 
 
 class SectionOut(BaseModel):

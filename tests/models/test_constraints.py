@@ -40,6 +40,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, constraint_name, make_engine, reading, transaction
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
+    AccessSample,
     Appointment,
     AppointmentType,
     Attempt,
@@ -71,6 +72,7 @@ QUARTER = timedelta(minutes=15)
 NOBODY = 999_999_999
 NO_ID = UUID(int=1)
 DAY = date(2027, 3, 15)
+HOURS = ("next_available_hours", "third_next_available_hours")
 numbers = count(1)
 
 
@@ -214,7 +216,17 @@ def a_beat(_session: Session, n: int) -> Values:
     return {"name": f"{n}", "beat_at": NOON}
 
 
+def a_sample(session: Session, _n: int) -> Values:
+    where = {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
+    hours = {"next_available_hours": 48.0, "third_next_available_hours": 48.0, "goal_hours": 48, "within_goal": True}
+    return where | hours | {"quarter": NOON}
+
+
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
+    AccessSample: a_sample,
     Appointment: a_visit,
     AppointmentType: a_kind,
     Attempt: an_attempt,
@@ -454,6 +466,21 @@ CASES = [
     Case("pk_audit_event", AuditEvent, repeating("id")),
     Case("tr_audit_event_not_updated", AuditEvent, changing(actor="somebody else")),
     Case("tr_audit_event_not_deleted", AuditEvent, removing),
+    # the access goal
+    *(
+        Case("ck_access_sample_on_grid", AccessSample, adding(quarter=NOON + timedelta(**{unit: 1})))
+        for unit in ("minutes", "seconds", "microseconds")
+    ),
+    Case("ck_access_sample_goal_positive", AccessSample, adding(goal_hours=0, within_goal=False)),
+    Case("ck_access_sample_hours_not_negative", AccessSample, changing(next_available_hours=-0.01)),
+    Case("ck_access_sample_third_not_before_next", AccessSample, adding(third_next_available_hours=47.99)),
+    Case("ck_access_sample_third_not_before_next", AccessSample, adding(next_available_hours=None, within_goal=False)),
+    Case("ck_access_sample_verdict_follows", AccessSample, adding(within_goal=False)),
+    Case("ck_access_sample_verdict_follows", AccessSample, adding(**dict.fromkeys(HOURS, 48.01))),
+    Case("ck_access_sample_verdict_follows", AccessSample, adding(**dict.fromkeys(HOURS))),
+    Case("fk_access_sample_appointment_type_id", AccessSample, adding(appointment_type_id=NOBODY)),
+    Case("fk_access_sample_location_id", AccessSample, adding(location_id=NOBODY)),
+    Case("pk_access_sample", AccessSample, repeating("appointment_type_id", "location_id", "quarter")),
     # operations
     Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
     Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),

@@ -17,7 +17,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine, reading, transaction
 from scheduler.keys import Keyring
 from scheduler.models import Attempt, BookingCount, ChannelState, ClinicPolicy, Heartbeat, OutboxMessage
-from scheduler.services import verify
+from scheduler.services import access_goal, verify
 from tests import postgres
 from tests.clinic import Clinic
 from tests.conftest import BACKENDS, worker_name
@@ -94,6 +94,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         )
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
+        access_goal.record(session, now=clock.now())
     return clinic
 
 

@@ -15,6 +15,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import transaction
 from scheduler.keys import Keyring
 from scheduler.models import Location, Therapist, TherapistLanguage
+from scheduler.services import access_goal
 from tests.clinic import Clinic, body, key
 
 API = "/api/v1"
@@ -31,7 +32,8 @@ SEARCHES = (
     *("", "&location=1", "&therapist=1", "&language=en", "&location=1&language=en&limit=200", "&from=2026-11-24"),
     *("&from=2026-11-24&to=2026-11-26&location=1", "&from=2026-11-24T09:00:00Z", "&cursor=1990000-1"),
 )
-PAGES = ("/", *(f"{API}/{name}" for name in ("locations", "therapists?location=1", "appointment-types", "explainer")))
+READS = ("locations", "therapists?location=1", "appointment-types", "explainer", "access", "access?appointment_type=3")
+PAGES = ("/", *(f"{API}/{name}" for name in READS))
 
 
 @pytest.fixture
@@ -183,6 +185,56 @@ def test_a_search_walks_an_index_of_free_cells_within_its_bounds(
             for plan in plans(engine, over_slots(seen)):
                 assert re.search(index, plan), (search, plan)
                 assert not walks_whole(plan, "slot"), (search, plan)
+
+
+OPENINGS = {
+    "sqlite": (
+        r"SEARCH slot_1 USING PRIMARY KEY \(therapist_id=\? AND starts_at=\?\)",
+        r"COVERING INDEX ix_slot_free_at",
+    ),
+    "postgresql": (r"Limit .*\n.*Index Only Scan using ix_slot_free_at\b.*\n?.*starts_at >=",),
+}
+
+
+def test_access_walks_each_locations_index_until_it_has_found_enough(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    grow(clinic)
+    for kind in ("1", "3"):
+        for plan in plans(engine, over_slots(asked(engine, client, f"{API}/access?appointment_type={kind}"))):
+            assert all(re.search(part, plan) for part in OPENINGS[engine.name]), plan
+            assert not walks_whole(plan, "slot"), plan
+
+
+SHARES = (
+    r"access_sample USING PRIMARY KEY \(appointment_type_id=\? AND location_id=\? AND quarter>\? AND quarter<\?\)",
+    r"access_sample USING COVERING INDEX \w+ \(appointment_type_id=\? AND quarter>\? AND quarter<\?\)",
+)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_share_of_history_reads_its_weeks_only(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    seen = [one for one in asked(engine, client, f"{API}/access") if "access_sample" in one[0]]
+    assert len(seen) == 2
+    for statement, part in zip(seen, SHARES, strict=True):
+        assert [plan for plan in plans(engine, statement) if not re.search(part, plan)] == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_tick_finds_what_was_kept_and_what_is_old_by_their_index(
+    engine: Engine, clinic: Clinic, clock: FixedClock
+) -> None:
+    with statements(engine) as seen:
+        clinic.record_access()
+        with transaction(engine) as session:
+            access_goal.forget_old_samples(session, now=clock.now())
+    looks = [one for one in seen if "access_sample" in one[0] and not one[0].startswith("INSERT")]
+    assert [sql.split()[0] for sql, _ in looks] == ["SELECT", "DELETE"]
+    for statement in looks:
+        found = plans(engine, statement)
+        assert all(
+            re.search(r"COVERING INDEX \w+ \(appointment_type_id=\? AND quarter[=<]\?\)", plan) for plan in found
+        )
 
 
 def test_a_visits_life_finds_its_cells_by_their_key(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:

@@ -328,7 +328,8 @@ def test_a_wrong_value_in_a_search_is_refused_by_its_field(desk: Desk, field: st
 
 
 @pytest.mark.parametrize(
-    "path", ["/slots?appointment_type=1&", "/locations?", "/therapists?", "/appointment-types?", "/explainer?"]
+    "path",
+    ["/slots?appointment_type=1&", "/locations?", "/therapists?", "/appointment-types?", "/access?", "/explainer?"],
 )
 def test_an_unknown_query_field_is_refused_by_its_name(desk: Desk, path: str) -> None:
     answers = {name: desk.client.get(f"{API}{path}{name}=1000000000") for name in UNKNOWN_IN_QUERY}
@@ -439,7 +440,7 @@ def test_an_unknown_path_is_not_found(desk: Desk, method: str) -> None:
 
 
 POSTS = ["/appointments", "/appointments/x/cancel"]
-GETS = ["/locations", "/therapists", "/appointment-types", "/slots?appointment_type=1", "/explainer"]
+GETS = ["/locations", "/therapists", "/appointment-types", "/slots?appointment_type=1", "/access", "/explainer"]
 WRONG_METHODS = [
     *((path, method) for path in GETS for method in ("POST", "PUT", "PATCH", "DELETE")),
     *(("/appointments", method) for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE")),

@@ -1,0 +1,45 @@
+"""What the access goal was measured as, quarter hour by quarter hour."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scheduler.db import Base
+
+HOURS = Numeric(8, 2, asdecimal=False)
+
+
+class AccessSample(Base):
+    """How soon a visit could start at one location in one quarter hour (UTC), and whether that kept the goal of then.
+
+    Hours count from the moment of measuring, as they were shown; None where nothing, or no third start, could be
+    booked. The verdict follows from its own row, so a later goal rewrites nothing. A quarter hour in which no worker
+    ran has no rows. `overall` needs none: the goal was kept anywhere when it was kept at some location.
+    """
+
+    __tablename__ = "access_sample"
+    __table_args__ = (
+        CheckConstraint("quarter % 900000000 = 0", name="on_grid").ddl_if(dialect="sqlite"),
+        CheckConstraint("EXTRACT(epoch FROM quarter) % 900 = 0", name="on_grid").ddl_if(dialect="postgresql"),
+        CheckConstraint("goal_hours > 0", name="goal_positive"),
+        CheckConstraint("next_available_hours >= 0", name="hours_not_negative"),
+        CheckConstraint(
+            "third_next_available_hours IS NULL"
+            " OR (next_available_hours IS NOT NULL AND third_next_available_hours >= next_available_hours)",
+            name="third_not_before_next",
+        ),
+        CheckConstraint(
+            "within_goal = (next_available_hours IS NOT NULL AND next_available_hours <= goal_hours)",
+            name="verdict_follows",
+        ),
+        Index(None, "appointment_type_id", "quarter", "within_goal"),
+        {"sqlite_with_rowid": False},
+    )
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"), primary_key=True)
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True)
+    quarter: Mapped[datetime] = mapped_column(primary_key=True)
+    next_available_hours: Mapped[float | None] = mapped_column(HOURS)
+    third_next_available_hours: Mapped[float | None] = mapped_column(HOURS)
+    goal_hours: Mapped[int]
+    within_goal: Mapped[bool]
