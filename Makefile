@@ -44,7 +44,7 @@ lock: $(DEV) ## pin every dependency anew, with hashes
 		pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
 messages: $(DEV) ## collect the texts to translate into the catalogs
-	@$(BIN)/pybabel -q extract -F pyproject.toml --no-location --no-wrap --sort-output -o .venv/messages.pot .
+	@$(BIN)/pybabel -q extract -F pyproject.toml -k lazy_gettext -k _ --no-location --no-wrap --sort-output -o .venv/messages.pot .
 	@$(BIN)/pybabel -q update -i .venv/messages.pot -d scheduler/translations --no-wrap --no-fuzzy-matching \
 		--ignore-obsolete --ignore-pot-creation-date
 

@@ -2,21 +2,20 @@
 
 from apiflask import APIFlask
 from flask.json.provider import JSONProvider
-from flask_babel import Babel
 from sqlalchemy import Engine
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
-from scheduler.web import limiting, openapi, problems, requests
+from scheduler.web import assets, language, limiting, openapi, problems, requests
 from scheduler.web.api import api
 from scheduler.web.context import Context
 from scheduler.web.ops import ops
 from scheduler.web.patient import patient
 from scheduler.web.strict_json import StrictJson
+from scheduler.web.visits import visits
 
-TRANSLATIONS = ROOT / "scheduler" / "translations"
 LARGEST_BODY = 64 * 1024
 DESCRIPTION = "Book physical-therapy visits. Errors are RFC 9457 problems; ids are opaque strings."
 
@@ -50,16 +49,15 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         AUTO_404_RESPONSE=False,
     )
     app.url_map.merge_slashes = False  # what is not a route is a 404, not a redirect
-    if not list(TRANSLATIONS.glob("*/LC_MESSAGES/*.mo")):
-        raise RuntimeError("The translations are not compiled: `make run` does it, or `pybabel compile`.")
-    Babel(app, default_translation_directories=str(TRANSLATIONS))
+    language.install(app)
+    assets.install(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
     requests.install(app, https=settings.base_url.startswith("https://"))
     problems.install(app)
     app.spec_processor(openapi.describe)
-    for blueprint in (api, ops, patient):
+    for blueprint in (api, ops, patient, visits):
         app.register_blueprint(blueprint)
     if settings.rate_limits:
         limiting.install(app)

@@ -6,48 +6,62 @@ the two hours of an autumn night apart, and the library's VTIMEZONE began daylig
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from icalendar import STATUS, Calendar, Event, vCalAddress
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A visit that somebody is asked to note, or to strike out. `uid` stays; `sequence` rises with every change."""
+    """Who asks whom to note it, when it is sent as a message (RFC 5546): REQUEST, or CANCEL."""
 
-    uid: str
-    sequence: int
-    cancelled: bool
     organizer: str
     organizer_name: str
     attendee: str
-    starts_at: datetime
-    ends_at: datetime
-    summary: str
-    location: str
-    description: str
+    cancelled: bool
 
     @property
     def method(self) -> str:
         return "CANCEL" if self.cancelled else "REQUEST"
 
 
-def write(invitation: Invitation, *, now: datetime) -> str:
-    """One visit as a calendar of its own, to be sent as a message (RFC 5546)."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What stands in the calendar. The same `uid` always; `sequence` rises with every change of the visit."""
+
+    uid: str
+    sequence: int
+    starts_at: datetime
+    ends_at: datetime
+    summary: str
+    location: str
+    description: str
+
+
+def uid(visit_id: UUID, sender: str) -> str:
+    """A visit's name in every calendar, in messages and on pages alike; `sender` is the clinic's address."""
+    return f"{visit_id.hex}@{sender.partition('@')[2]}"
+
+
+def write(entry: Entry, invitation: Invitation | None, *, now: datetime) -> str:
+    """One visit as a calendar of its own."""
     event = Event.new(
-        uid=invitation.uid,
-        sequence=invitation.sequence,
+        uid=entry.uid,
+        sequence=entry.sequence,
         stamp=now,
-        start=invitation.starts_at,
-        end=invitation.ends_at,
-        summary=invitation.summary,
-        location=invitation.location,
-        description=invitation.description,
-        status=STATUS.CANCELLED if invitation.cancelled else STATUS.CONFIRMED,
-        organizer=vCalAddress.new(invitation.organizer, cn=invitation.organizer_name),
-        attendees=[vCalAddress.new(invitation.attendee, partstat="ACCEPTED", rsvp=False)],
+        start=entry.starts_at,
+        end=entry.ends_at,
+        summary=entry.summary,
+        location=entry.location,
+        description=entry.description,
+        status=STATUS.CANCELLED if invitation is not None and invitation.cancelled else STATUS.CONFIRMED,
     )
     calendar = Calendar()
-    for name, value in {"prodid": "-//Scheduler//visits//EN", "version": "2.0", "method": invitation.method}.items():
-        calendar.add(name, value)
+    calendar.add("prodid", "-//Scheduler//visits//EN")
+    calendar.add("version", "2.0")
+    if invitation is not None:
+        calendar.add("method", invitation.method)
+        event.add("organizer", vCalAddress.new(invitation.organizer, cn=invitation.organizer_name))
+        event.add("attendee", vCalAddress.new(invitation.attendee, partstat="ACCEPTED", rsvp=False))
     calendar.add_component(event)
     return str(calendar.to_ical().decode())

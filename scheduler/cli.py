@@ -182,7 +182,7 @@ def _print_access(measured: Access) -> None:
     table = Table("Location", *figures)
     table.add_row("Overall", *_figures(measured.overall), end_section=True)
     for at in measured.locations:
-        table.add_row(escape(at.name), *_figures(at))
+        table.add_row(escape(at.location.name), *_figures(at))
     moment = measured.measured_at.astimezone(UTC)
     click.echo(f"{measured.appointment_type_name}, {moment:%a %Y-%m-%d %H:%M:%S} UTC")
     click.echo(f"Goal: a start within {measured.goal_hours} hours, {measured.target:.1%} of the time")

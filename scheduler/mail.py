@@ -19,7 +19,7 @@ from flask_babel import force_locale, gettext
 
 from config import Settings
 from scheduler import calendars, words
-from scheduler.calendars import Invitation
+from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
 from scheduler.services.letters import Letter
@@ -76,7 +76,7 @@ class Mailer:
             letter=letter,
             language=language,
             subject=subject,
-            when=words.when(letter.starts_at, letter.time_zone, language),
+            when=words.when(letter.starts_at, letter.time_zone, language, year=True),
             link=f"{base_url}/appointments/{letter.token}" if letter.token is not None else None,
             base_url=base_url,
         )
@@ -106,20 +106,18 @@ def _part(text: str, subtype: str, **parameters: str) -> MIMEText:
 
 
 def _calendar_part(letter: Letter, sender: str, now: datetime) -> MIMEText:
-    invitation = Invitation(
-        uid=f"{letter.visit_id.hex}@{sender.partition('@')[2]}",
+    entry = Entry(
+        uid=calendars.uid(letter.visit_id, sender),
         sequence=letter.sequence,
-        cancelled=letter.kind == Kind.CANCELLATION,
-        organizer=sender,
-        organizer_name=_harmless(letter.clinic),
-        attendee=letter.recipient,
         starts_at=letter.starts_at,
         ends_at=letter.ends_at,
         summary=gettext("Physical therapy visit"),
         location=f"{letter.place}, {letter.address}",
         description=f"{letter.clinic}, {letter.phone}",
     )
-    text = calendars.write(invitation, now=now)
+    cancelled = letter.kind == Kind.CANCELLATION
+    invitation = Invitation(sender, _harmless(letter.clinic), letter.recipient, cancelled=cancelled)
+    text = calendars.write(entry, invitation, now=now)
     return _part(text, "calendar", method=invitation.method, name="visit.ics")
 
 

@@ -1,22 +1,24 @@
 """Times in words: in a language, on the wall clock of the location, the zone named. The server says it, no browser."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 from babel import dates
 from babel.core import get_global
 
-from scheduler.timeline import zone_of
+from scheduler.timeline import DAY, local_date, zone_of
 
-LANGUAGES = ("en", "es")
+LANGUAGES = {"en": "English", "es": "Español"}
 DEFAULT_LANGUAGE = "en"
 DAY_PATTERNS = {"en": "EEEE, MMMM d", "es": "EEEE d 'de' MMMM"}
-WHEN_PATTERNS = {"en": "EEEE, MMMM d, y, h:mm a zzzz", "es": "EEEE d 'de' MMMM 'de' y, h:mm a, zzzz"}
+DAY_AND_YEAR_PATTERNS = {"en": "EEEE, MMMM d, y", "es": "EEEE d 'de' MMMM 'de' y"}
+HOUR_AND_ZONE_PATTERNS = {"en": "h:mm a zzzz", "es": "h:mm a, zzzz"}
+UNITS = (timedelta(minutes=1), timedelta(hours=1), DAY)
 
 
-def day(instant: datetime, zone: str, language: str) -> str:
+def day(instant: datetime, zone: str, language: str, *, year: bool = False) -> str:
     """The day of the week and the date, as in "Monday, November 23"."""
-    return _format(instant, zone, language, DAY_PATTERNS[language])
+    return _format(instant, zone, language, (DAY_AND_YEAR_PATTERNS if year else DAY_PATTERNS)[language])
 
 
 def hour(instant: datetime, zone: str, language: str) -> str:
@@ -24,9 +26,29 @@ def hour(instant: datetime, zone: str, language: str) -> str:
     return _format(instant, zone, language, "h:mm a")
 
 
-def when(instant: datetime, zone: str, language: str) -> str:
-    """All of a time, as in "Monday, November 23, 2026, 9:00 AM Central Standard Time"."""
-    return _format(instant, zone, language, WHEN_PATTERNS[language])
+def zone_name(instant: datetime, zone: str, language: str) -> str:
+    """What the clock is called there at that moment, as in "Central Standard Time"."""
+    return _format(instant, zone, language, "zzzz")
+
+
+def when(instant: datetime, zone: str, language: str, *, year: bool = False) -> str:
+    """The one label of a time, as in "Monday, November 23, 9:00 AM Central Standard Time"."""
+    hour_and_zone = _format(instant, zone, language, HOUR_AND_ZONE_PATTERNS[language])
+    return f"{day(instant, zone, language, year=year)}, {hour_and_zone}"
+
+
+def days_ahead(instant: datetime, zone: str, now: datetime) -> int:
+    """How many midnights of the location lie between now and then: 0 today, 1 tomorrow."""
+    return (local_date(instant, zone_of(zone)) - local_date(now, zone_of(zone))) // DAY
+
+
+def distance(instant: datetime, now: datetime, language: str) -> str:
+    """How far ahead, as in "in 17 hours": minutes below two hours, hours below two days, never rounded up."""
+    left = instant - now
+    unit = max(unit for unit in UNITS if unit == UNITS[0] or left >= 2 * unit)
+    whole = left // unit * unit
+    text = dates.format_timedelta(whole, granularity="minute", threshold=2, add_direction=True, locale=language)
+    return _plain(text)
 
 
 def _format(instant: datetime, zone: str, language: str, pattern: str) -> str:

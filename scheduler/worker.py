@@ -102,9 +102,9 @@ def run(worker: Worker) -> None:
     for tick, seconds, at_once in (
         (worker.deliver, DELIVER_SECONDS, ROUNDS),
         (worker.beat, HEARTBEAT_SECONDS, 1),
+        (worker.measure_access, ACCESS_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
-        (worker.measure_access, ACCESS_SECONDS, 1),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # threads inherit this: only the wait below sees the signals

@@ -26,6 +26,7 @@ class Location(Base):
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
         CheckConstraint(STATE_KNOWN, name="state_known"),
         CheckConstraint("length(time_zone) > 0", name="time_zone_given"),
+        CheckConstraint("length(directions) BETWEEN 1 AND 2000", name="directions_length"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -34,6 +35,7 @@ class Location(Base):
     state: Mapped[str]
     time_zone: Mapped[str]
     phone: Mapped[str]
+    directions: Mapped[str | None]  # how to find it and what to bring, in the clinic's own words
 
     @validates("time_zone")
     def _known_zone(self, _name: str, value: str) -> str:

@@ -53,8 +53,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class AtLocation(Standing):
-    location_id: int
-    name: str
+    """How the goal stands at a location; `starts` are its soonest, COUNTED at most."""
+
+    location: Location
+    starts: Sequence[SlotName]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Access:
     appointment_type_name: str
     overall: Standing
     locations: list[AtLocation]
+
+    @property
+    def kept_everywhere(self) -> bool:
+        """Whether each location has a start within the goal."""
+        return bool(self.locations) and all(at.figures.within_goal for at in self.locations)
 
 
 def figures(starts: Sequence[datetime], *, now: datetime, goal_hours: int) -> Figures:
@@ -112,8 +119,8 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
             _figures(at.starts, policy, measured_at),
             at.location.time_zone,
             shares.get(at.location.id),
-            at.location.id,
-            at.location.name,
+            at.location,
+            at.starts,
         )
         for at in openings
     ]

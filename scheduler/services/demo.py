@@ -42,6 +42,10 @@ QUALIFICATION = "dry_needling"
 SOURCE = "Secondary sources read in 2026 for a demonstration; to be checked by the clinic's counsel before use"
 # State: hours of training that its rule asks for.
 RULES = {"AZ": 24, "CO": 50, "DE": 54, "GA": 50, "IL": 130, "MD": 80}
+DIRECTIONS = (
+    "Parking is behind the building, with a ramp to the back door.\nPlease wear clothes that leave free what hurts.",
+    "Second floor, by stairs or elevator; the bus stops outside.\nPlease bring a list of your medicines.",
+)
 # Town, area, state, zone. The first four are the smallest demo: three states, three zones, one without daylight saving.
 TOWNS = (
     ("Springfield", "Springfield", "IL", "America/Chicago"),
@@ -149,6 +153,7 @@ def _location(number: int) -> Location:
         state=state,
         time_zone=zone,
         phone=f"+1 555 010 {number:04d}",
+        directions=DIRECTIONS[number % len(DIRECTIONS)],
     )
 
 

@@ -1,38 +1,56 @@
-"""The treatment explainer's versions: published once, never changed, remembered by every booking."""
+"""The treatment explainer's versions: published once, never changed, remembered by every booking.
+
+A section is {"id", "heading", "html"}. It may have `claims`, a list of {"id", "holds", "fails"}: what stands at its end
+while that claim of `claims.RULES` is true, and what stands there while it is not. `{hours}` in either is the clinic's
+goal. It may have `review`: what the text still waits for, told to its readers by the section itself.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
 from scheduler.models import ExplainerVersion
+from scheduler.services import claims
+from scheduler.services.claims import Present
 
 ACCEPTED_AFTER_REPLACEMENT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A text as it stands in its file; `sections` are {"id", "heading", "html"}."""
+    """A text as it stands in its file, with the words of its claims for either case."""
 
     version: str
     language: str
     title: str
     source: str
-    sections: Sequence[dict[str, str]]
+    sections: Sequence[dict[str, Any]]
 
     @property
     def content_sha256(self) -> str:
-        content = [self.title, *([s["id"], s["heading"], s["html"]] for s in self.sections)]
+        """Covers every word that readers may be shown. A section of nothing but words hashes as it always did."""
+        content = [self.title, *map(_hashed, self.sections)]
         return sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 class WordingChanged(Exception):
     """A published version's file was edited; patients were shown other words, so it needs a new version."""
+
+
+class NotShownNow(Invalid):
+    """A version that was never shown, or is no longer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "consent.explainer_version", "This is not the explainer that patients are shown now; read it again."
+        )
 
 
 def publish(session: Session, wordings: Sequence[Wording], *, now: datetime) -> None:
@@ -65,6 +83,14 @@ def current(session: Session, language: str) -> ExplainerVersion:
     return found
 
 
+def sections(version: ExplainerVersion, present: Present) -> list[dict[str, str]]:
+    """Return what is to be shown, as {"id", "heading", "html"}: of each claim, the words that are true at present."""
+    return [
+        {"id": section["id"], "heading": section["heading"], "html": section["html"] + _told(section, present)}
+        for section in version.sections
+    ]
+
+
 def shown(session: Session, version: str, language: str, *, now: datetime) -> ExplainerVersion:
     """Find the version that a patient says they were shown: the current one, or one replaced less than a day ago."""
     versions = session.scalars(_versions(language)).all()
@@ -77,13 +103,28 @@ def shown(session: Session, version: str, language: str, *, now: datetime) -> Ex
         if candidate.version == version:
             return candidate
         replaced_at = candidate.published_at
-    raise Invalid("consent.explainer_version", "This is not the explainer that patients are shown now; read it again.")
+    raise NotShownNow
 
 
 def unchanged(version: ExplainerVersion) -> bool:
     """Whether a stored version still hashes to what was published."""
     wording = Wording(version.version, version.language, version.title, version.source, version.sections)
     return wording.content_sha256 == version.content_sha256
+
+
+def _told(section: Mapping[str, Any], present: Present) -> str:
+    """A section's claims, each in its sentence for what is the case. Only the one placeholder is ever filled."""
+    told = (claim["holds" if claims.holds(claim["id"], present) else "fails"] for claim in section.get("claims", ()))
+    return "".join(told).replace("{hours}", str(present.policy.access_goal_hours))
+
+
+def _hashed(section: Mapping[str, Any]) -> list[Any]:
+    hashed: list[Any] = [section["id"], section["heading"], section["html"]]
+    if section.get("claims"):
+        hashed.append([[claim["id"], claim["holds"], claim["fails"]] for claim in section["claims"]])
+    if section.get("review"):
+        hashed.append(section["review"])
+    return hashed
 
 
 def _versions(language: str) -> Select[ExplainerVersion]:

@@ -35,6 +35,10 @@ def new_patient_types(session: Session) -> Sequence[AppointmentType]:
     return [kind for kind in appointment_types(session) if kind.new_patient]
 
 
+def active_therapists(session: Session) -> Sequence[Therapist]:
+    return session.scalars(select(Therapist).where(Therapist.active).order_by(Therapist.name)).all()
+
+
 def therapists(session: Session, location_id: int | None = None) -> list[tuple[Therapist, list[str], list[int]]]:
     """Return active therapists by name, each with languages and the ids of the locations where they have hours."""
     if location_id is not None and session.get(Location, location_id) is None:
@@ -46,6 +50,6 @@ def therapists(session: Session, location_id: int | None = None) -> list[tuple[T
         places[therapist_id].append(place)
     return [
         (therapist, sorted(languages[therapist.id]), sorted(places[therapist.id]))
-        for therapist in session.scalars(select(Therapist).where(Therapist.active).order_by(Therapist.name))
+        for therapist in active_therapists(session)
         if location_id is None or location_id in places[therapist.id]
     ]

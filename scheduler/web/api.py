@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
-from scheduler.services import access_goal, availability, booking, explainer, practice
+from scheduler.services import access_goal, availability, booking, claims, explainer, practice
 from scheduler.services.availability import Find, Offer, SlotName
 from scheduler.web import problems, schemas, shapes
 from scheduler.web.context import context
@@ -137,12 +137,11 @@ def access(query_data: schemas.AccessQuery) -> Response:
 @api.input(schemas.ExplainerQuery, location="query")
 @api.output(schemas.ExplainerOut)
 def current_explainer(query_data: schemas.ExplainerQuery) -> Response:
-    """The treatment explainer that patients are to be shown before they book."""
+    """The treatment explainer that patients are to be shown before they book, with the claims that are true now."""
     with reading(context().engine) as session:
         shown = explainer.current(session, query_data.language)
-    return _json(
-        {"version": shown.version, "language": shown.language, "title": shown.title, "sections": shown.sections}
-    )
+        sections = explainer.sections(shown, claims.present(session, now=context().clock.now()))
+    return _json({"version": shown.version, "language": shown.language, "title": shown.title, "sections": sections})
 
 
 @api.post("/appointments")

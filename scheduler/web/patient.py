@@ -1,29 +1,52 @@
-"""The patients' pages."""
+"""The patients' pages: how soon and where, what dry needling is, how to reach us."""
+
+from collections import defaultdict
 
 from apiflask import APIBlueprint
 from flask import render_template
 
 from scheduler.db import reading
-from scheduler.services import availability, practice
-from scheduler.services.availability import Find
-from scheduler.timeline import zone_of
+from scheduler.services import access_goal, claims, explainer, practice
 from scheduler.web.context import context
+from scheduler.web.language import language
+from scheduler.web.times import shown
 
 patient = APIBlueprint("patient", __name__, enable_openapi=False)
-TIMES_SHOWN = 12
 
 
 @patient.get("/")
 def front_page() -> str:
-    """The soonest times of the first new-patient type, in each location's own time."""
+    """The soonest visit in plain words, then by area and location, and how the promise stands."""
+    now = context().clock.now()
     with reading(context().engine) as session:
-        kinds = practice.appointment_types(session)
-        kind = next((kind for kind in kinds if kind.new_patient), None)
-        find = Find(kind.id, limit=TIMES_SHOWN) if kind is not None else None
-        page = availability.search(session, find, now=context().clock.now()) if find is not None else None
-        locations = practice.locations(session)
         clinic = practice.policy(session)
-    times = (
-        [(offer, offer.slot.starts_at.astimezone(zone_of(offer.time_zone))) for offer in page.offers] if page else []
-    )
-    return render_template("patient/front.html", clinic=clinic, kind=kind, times=times, locations=locations)
+        kind = next(iter(practice.new_patient_types(session)), None)
+        access = access_goal.measure(session, now=now, appointment_type_id=kind.id) if kind else None
+    places = [
+        (at.location, [shown(slot, at.location.name, at.location.time_zone, now) for slot in at.starts])
+        for at in (access.locations if access else ())
+    ]
+    areas: dict[str, list[object]] = defaultdict(list)
+    for place, starts in sorted(places, key=lambda one: (one[0].area, one[0].name)):
+        areas[place.area].append((place, starts))
+    every_start = (start for _, starts in places for start in starts)
+    first = min(every_start, key=lambda start: start.slot.starts_at, default=None)
+    return render_template("patient/front.html", clinic=clinic, kind=kind, access=access, areas=areas, first=first)
+
+
+@patient.get("/explainer")
+def explainer_page() -> str:
+    """All of the treatment explainer, with the claims that are true now."""
+    with reading(context().engine) as session:
+        version = explainer.current(session, language())
+        present = claims.present(session, now=context().clock.now())
+    sections = explainer.sections(version, present)
+    return render_template("patient/explainer.html", clinic=present.policy, version=version, sections=sections)
+
+
+@patient.get("/contact")
+def contact() -> str:
+    with reading(context().engine) as session:
+        return render_template(
+            "patient/contact.html", clinic=practice.policy(session), locations=practice.locations(session)
+        )

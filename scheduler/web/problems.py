@@ -1,4 +1,4 @@
-"""Every error becomes an answer here: problem+json (RFC 9457) under /api, a plain page elsewhere."""
+"""Every error becomes an answer here: problem+json (RFC 9457) under /api, a page in the reader's language elsewhere."""
 
 from typing import Any
 
@@ -43,7 +43,8 @@ def problem(status: int, code: str, detail: str, title: str | None = None, **mor
     kind = f"/api/docs#{code}" if code in TITLES else "about:blank"  # RFC 9457: nothing beyond the status
     title = title or TITLES[code]
     if not request.path.startswith("/api/"):
-        page = render_template("error.html", title=title, detail=detail, status=status)
+        fields = [error["field"] for error in more.get("errors", ())]
+        page = render_template("error.html", status=status, fields=fields)
         return Response(page, status, mimetype="text/html")
     body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
     return Response(orjson.dumps(body), status, content_type="application/problem+json")

@@ -20,7 +20,9 @@ def access(measured: Access) -> dict[str, Any]:
         "measured_at": measured.measured_at.astimezone(UTC).isoformat(timespec="seconds"),
         "appointment_type": str(measured.appointment_type_id),
         "overall": _standing(measured.overall),
-        "locations": [{"id": str(at.location_id), "name": at.name, **_standing(at)} for at in measured.locations],
+        "locations": [
+            {"id": str(at.location.id), "name": at.location.name, **_standing(at)} for at in measured.locations
+        ],
     }
 
 

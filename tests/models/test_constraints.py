@@ -330,6 +330,7 @@ CASES = [
     Case("ck_location_state_known", Location, adding(state="il")),
     *(Case("ck_location_state_known", Location, adding(state=s)) for s in ("I", "12", "éé", "ZZ")),
     Case("ck_location_time_zone_given", Location, adding(time_zone="")),
+    *(Case("ck_location_directions_length", Location, adding(directions=text)) for text in ("", "x" * 2001)),
     Case("uq_location_name", Location, repeating("name")),
     Case("pk_location", Location, repeating("id")),
     Case("ck_therapist_name_length", Therapist, adding(name="")),

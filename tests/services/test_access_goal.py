@@ -26,6 +26,7 @@ from scheduler.services import access_goal, availability
 from scheduler.services.access_goal import Access, Figures, attainment, figures
 from scheduler.services.availability import Find, Offer
 from scheduler.timeline import first_instant, zone_of
+from scheduler.web import shapes
 from tests.clinic import KINDS, LONG_AGO, Clinic, at
 from tests.conftest import MONDAY_MORNING
 from tests.server import at_once
@@ -246,10 +247,10 @@ def assert_measured_as_recounted(clinic: Clinic, plan: Plan, kind: str) -> Acces
     measured = measure(clinic, kind)
     second = plan.now.replace(microsecond=0)
     assert (measured.measured_at, measured.goal_hours, measured.target) == (second, plan.goal_hours, 0.9)
-    assert [place.name for place in measured.locations] == sorted(name for name, *_ in PLACES[: plan.places])
+    assert [place.location.name for place in measured.locations] == sorted(name for name, *_ in PLACES[: plan.places])
     for standing, location_id in [
         (measured.overall, None),
-        *((place, place.location_id) for place in measured.locations),
+        *((place, place.location.id) for place in measured.locations),
     ]:
         offers = listed(clinic, kind, location_id)
         assert standing.figures == counted([o.slot.starts_at for o in offers], second, plan.goal_hours)
@@ -287,12 +288,12 @@ def test_a_visit_booked_or_cancelled_counts_at_once(clinic: Clinic) -> None:
 
 @on_sqlite
 def test_the_first_new_patient_type_is_measured_unless_another_is_named(clinic: Clinic) -> None:
-    assert measure(clinic) == measure(clinic, "Evaluation")
+    assert shapes.access(measure(clinic)) == shapes.access(measure(clinic, "Evaluation"))
     assert measure(clinic, "Needling").appointment_type_name == "Needling"
     with transaction(clinic.engine) as session:
         session.get_one(AppointmentType, clinic.kinds["Evaluation"]).position = 99
         session.get_one(AppointmentType, clinic.kinds["Needling"]).new_patient = True
-    assert measure(clinic) == measure(clinic, "Needling")
+    assert shapes.access(measure(clinic)) == shapes.access(measure(clinic, "Needling"))
 
 
 @on_sqlite
@@ -346,7 +347,7 @@ def two_places(clinic: Clinic) -> Clinic:
 
 def test_a_tick_keeps_how_the_goal_stands_at_each_location(two_places: Clinic, clock: FixedClock) -> None:
     clock.at += timedelta(minutes=7, seconds=12.5)
-    measured = {place.location_id: place.figures for place in measure(two_places).locations}
+    measured = {place.location.id: place.figures for place in measure(two_places).locations}
     two_places.record_access()
     kept = samples(two_places)
     assert {row.quarter for row in kept} == {MONDAY_MORNING}
@@ -553,7 +554,7 @@ def test_shares_equal_a_recount_over_any_history(engine: Engine, clock: FixedClo
         for days in (3, 11.5, 28, 33.3, 40, 44, 70):
             clock.at = MONDAY_MORNING + timedelta(days=days)
             measured = measure(clinic)
-            shares = {place.location_id: place.attainment_28d for place in measured.locations}
+            shares = {place.location.id: place.attainment_28d for place in measured.locations}
             assert shares == {n: share([row for row in rows if row[0] == n], clock.at) for n in (1, 2, 3, 4)}
             assert measured.overall.attainment_28d == share(rows, clock.at)
             seen |= {value is None for value in shares.values()}

@@ -21,7 +21,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine
 from scheduler.keys import Keyring
 from scheduler.services.availability import SlotName
-from tests.clinic import Clinic, at, body, key
+from tests.clinic import EXPLAINER, Clinic, at, body, key
 from tests.conftest import BACKENDS, MONDAY_MORNING
 
 API = "/api/v1"
@@ -169,7 +169,7 @@ WRONG_IN_BODY: dict[str, list[Any]] = {
         *("0001-01-01", "99999-01-01", "1980-01-31T00:00:00", "1980-01-31\n", HUGE, int(HUGE)),
     ],
     "consent": [MISSING, None, "yes", True, [], 5],
-    "consent.explainer_version": [MISSING, None, *NO_TEXT, "", "1999-01-01", "a" * 41, "2026-11-22\n", "a\x00", HUGE],
+    "consent.explainer_version": [MISSING, None, *NO_TEXT, "", "1999-01-01", "a" * 41, f"{EXPLAINER}\n", "a\x00", HUGE],
     "consent.language": NO_LANGUAGE,
     "consent.acknowledged": [MISSING, None, False, 1, 1.0, "true", "yes", [], {}, [True]],
     "needling": ["", "yes", "OPEN", "open\n", "talk first", None, *NO_TEXT],

@@ -1,0 +1,89 @@
+"""The forms of the patients' pages. A field accepts what the API accepts, and says in plain words what it wants."""
+
+from typing import Any
+
+from flask_babel import lazy_gettext as _
+from flask_wtf import FlaskForm
+from pydantic import TypeAdapter, ValidationError
+from wtforms import BooleanField, EmailField, Field, HiddenField, RadioField, StringField, TelField, TextAreaField
+from wtforms.fields import SelectField
+from wtforms.validators import InputRequired, StopValidation
+
+from scheduler.models import Needling
+from scheduler.web import schemas
+from scheduler.words import LANGUAGES
+
+NEEDLES = {
+    Needling.OPEN: _("Happy to"),
+    Needling.TALK_FIRST: _("Talk to me first"),
+    Needling.NONE: _("No needles"),
+}
+
+
+class Like:
+    """Accept what a type of the API accepts, as that type leaves it; say `message` for anything else."""
+
+    def __init__(self, accepted: Any, message: Any, *, optional: bool = False) -> None:  # noqa: ANN401 a type, a lazy text
+        self.adapter: TypeAdapter[Any] = TypeAdapter(accepted)
+        self.message = message
+        self.optional = optional
+
+    def __call__(self, _form: object, field: Field) -> None:
+        text = (field.data or "").strip().replace("\r\n", "\n")
+        if not text and self.optional:
+            field.data = None
+            return
+        try:
+            field.data = self.adapter.validate_python(text)
+        except ValidationError as error:
+            raise StopValidation(str(self.message)) from error
+
+
+class BookingForm(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
+    """Who comes. It reads no cookie, so there is nothing that another site could make a browser misuse."""
+
+    class Meta:
+        csrf = False
+
+    key = HiddenField()
+    explainer_version = HiddenField()
+    name = StringField(_("Your name"), [Like(schemas.Name, _("Write your name."))])
+    email = EmailField(
+        _("E-mail"),
+        [Like(schemas.Email, _("Write an e-mail address like name@example.com."), optional=True)],
+        description=_("We send the confirmation and reminders here."),
+    )
+    phone = TelField(
+        _("Phone"),
+        [Like(schemas.Phone, _("Write a phone number with its area code, like 217 555 0142."), optional=True)],
+        description=_("If you have no e-mail address, give us a number."),
+    )
+    note = TextAreaField(
+        _("What hurts? (optional)"),
+        [Like(schemas.Text, _("Write at most 500 characters."), optional=True)],
+        description=_("Only the clinic's staff can read this."),
+    )
+    needling = RadioField(
+        _("Needles?"),
+        choices=[(word.value, label) for word, label in NEEDLES.items()],
+        default=Needling.TALK_FIRST.value,
+        description=_("Dry needling is a part of some treatments, never without your consent in the clinic."),
+    )
+    language = SelectField(_("Language of our messages"), choices=list(LANGUAGES.items()))
+    acknowledged = BooleanField(
+        _("I was shown what dry needling is. This is not consent to treatment."),
+        [InputRequired(_("Please read the short text above and tick this box."))],
+    )
+
+    def read_again(self) -> None:
+        """Ask for the tick anew: the text has changed since it was shown."""
+        self.acknowledged.data = False
+        self.acknowledged.errors = [str(_("This text has changed meanwhile: please read it again and tick this box."))]
+
+    def validate(self, extra_validators: Any = None) -> bool:  # noqa: ANN401 as WTForms has it
+        """One of e-mail and phone is enough, none is not."""
+        sound: bool = super().validate(extra_validators)
+        if not (self.email.data or self.phone.data or self.email.errors or self.phone.errors):
+            self.email.errors = [str(_("Write an e-mail address or a phone number, so that we can reach you."))]
+            return False
+        return sound

@@ -1,0 +1,62 @@
+"""The language of a page: the one asked for in its address, else the best that the browser names. No cookie."""
+
+from typing import Any
+
+from flask import Flask, Response, has_request_context, request, url_for
+from flask_babel import Babel, get_locale
+
+from config import ROOT
+from scheduler.words import DEFAULT_LANGUAGE, LANGUAGES
+
+TRANSLATIONS = ROOT / "scheduler" / "translations"
+ASKED = "lang"
+PAGES = {"patient", "visits"}  # blueprints
+
+
+def install(app: Flask) -> None:
+    if not list(TRANSLATIONS.glob("*/LC_MESSAGES/*.mo")):
+        raise RuntimeError("The translations are not compiled: `make run` does it, or `pybabel compile`.")
+    Babel(app, default_translation_directories=str(TRANSLATIONS), locale_selector=_chosen)
+    app.url_defaults(_kept)
+    app.after_request(_varies)
+    app.jinja_env.globals.update(language=language, other_languages=other_languages)
+
+
+def language() -> str:
+    """The language of this page, as two letters."""
+    return str(get_locale().language)
+
+
+def other_languages() -> dict[str, str]:
+    """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
+    if request.method != "GET" or request.endpoint is None:
+        return {}
+    here = {**request.args.to_dict(), **(request.view_args or {})}
+    return {
+        name: url_for(request.endpoint, **(here | {ASKED: code}))
+        for code, name in LANGUAGES.items()
+        if code != language()
+    }
+
+
+def _chosen() -> str:
+    if not has_request_context():
+        return DEFAULT_LANGUAGE
+    return _asked() or request.accept_languages.best_match(LANGUAGES) or DEFAULT_LANGUAGE
+
+
+def _asked() -> str | None:
+    asked = request.args.get(ASKED)
+    return asked if asked in LANGUAGES else None
+
+
+def _kept(endpoint: str, values: dict[str, Any]) -> None:
+    """Keep the language that was asked for on the way from page to page."""
+    if has_request_context() and endpoint.partition(".")[0] in PAGES and _asked() is not None:
+        values.setdefault(ASKED, _asked())
+
+
+def _varies(response: Response) -> Response:
+    if response.mimetype == "text/html":
+        response.vary.add("Accept-Language")
+    return response

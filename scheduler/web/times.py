@@ -1,0 +1,75 @@
+"""Starts as pages show them: every word of a time written here, once, for the page's language."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from flask_babel import gettext
+
+from scheduler import words
+from scheduler.services.availability import SlotName
+from scheduler.timeline import zone_of
+from scheduler.web.language import language
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One start. `label` says all of it: weekday, date, time, zone, place; `soon` is "Today", "Tomorrow" or empty."""
+
+    slot: SlotName
+    place: str
+    day: str
+    hour: str
+    zone: str
+    soon: str
+    distance: str
+    iso: str
+
+    @property
+    def moment(self) -> str:
+        """All but the place."""
+        return ", ".join(filter(None, (self.soon, self.day, f"{self.hour} {self.zone}")))
+
+    @property
+    def label(self) -> str:
+        return f"{self.moment}, {self.place}"
+
+
+def shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
+    at = (slot.starts_at, zone, language())
+    return Shown(
+        slot=slot,
+        place=place,
+        day=words.day(*at),
+        hour=words.hour(*at),
+        zone=words.zone_name(*at),
+        soon={0: gettext("Today"), 1: gettext("Tomorrow")}.get(words.days_ahead(slot.starts_at, zone, now), ""),
+        distance=words.distance(slot.starts_at, now, language()),
+        iso=slot.starts_at.astimezone(zone_of(zone)).isoformat(timespec="minutes"),
+    )
+
+
+def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:
+    """Group starts, soonest first, as (day, [(place, zone, starts)]); of one place and moment only one is shown.
+
+    A day is the location's own: the same moment may be two days.
+    """
+    days = []
+    in_days = sorted(_once(starts), key=lambda start: start.iso[:10])
+    for _, of_day in groupby(in_days, key=lambda start: start.iso[:10]):
+        on_day = sorted(of_day, key=_where)
+        places = [(place, zone, list(at)) for (place, zone), at in groupby(on_day, key=_where)]
+        days.append((", ".join(filter(None, (on_day[0].soon, on_day[0].day))), places))
+    return days
+
+
+def _where(start: Shown) -> tuple[str, str]:
+    return start.place, start.zone
+
+
+def _once(starts: Iterable[Shown]) -> list[Shown]:
+    seen: dict[tuple[int, datetime], Shown] = {}
+    for start in starts:
+        seen.setdefault((start.slot.location_id, start.slot.starts_at), start)
+    return list(seen.values())

@@ -1,0 +1,261 @@
+"""Booking a visit page by page, and the page behind its link. Between pages the form itself carries what was typed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from uuid import uuid4
+
+import orjson
+from apiflask import APIBlueprint
+from flask import Response, make_response, redirect, render_template, request, url_for
+from flask_babel import gettext
+from werkzeug.wrappers import Response as BaseResponse
+
+from scheduler import calendars
+from scheduler.calendars import Entry
+from scheduler.db import reading, transaction
+from scheduler.errors import Invalid, NotBookable
+from scheduler.models import AppointmentType, ClinicPolicy, Needling, Status
+from scheduler.services import availability, booking, explainer, practice
+from scheduler.services.availability import Find, Offer
+from scheduler.services.booking import BookVisit, PatientDetails, Repeatable
+from scheduler.web import schemas
+from scheduler.web.context import context
+from scheduler.web.forms import BookingForm
+from scheduler.web.language import language
+from scheduler.web.limiting import hashed_address
+from scheduler.web.times import Shown, by_day, shown
+
+visits = APIBlueprint("visits", __name__, enable_openapi=False)
+TIMES_ON_A_PAGE = 120
+SHORT = "in-short"
+REVIEW = "review"
+
+
+@visits.get("/book")
+def times() -> str:
+    """Times first, of the first new-patient type; type, place and therapist are filters in the address."""
+    now = context().clock.now()
+    cursor = request.args.get("after")
+    with reading(context().engine) as session:
+        clinic, kinds = practice.policy(session), practice.appointment_types(session)
+        find = Find(
+            _kind_id(kinds),
+            location_id=_number("location"),
+            therapist_id=_number("therapist"),
+            limit=TIMES_ON_A_PAGE,
+            after=availability.parse_cursor(cursor) if cursor else None,
+        )
+        page = availability.search(session, find, now=now)
+        locations, therapists = practice.locations(session), practice.active_therapists(session)
+    return render_template(
+        "patient/times.html",
+        clinic=clinic,
+        kinds=kinds,
+        find=find,
+        days=by_day(_shown(offer, now) for offer in page.offers),
+        later=page.next_cursor,
+        locations=locations,
+        therapists=therapists,
+    )
+
+
+@visits.get("/book/<slot>")
+def details(slot: str) -> Response:
+    """Who comes, with the short explainer above."""
+    form = BookingForm(data={"key": uuid4().hex, "language": language(), "needling": Needling.TALK_FIRST.value})
+    return _page("patient/details.html", slot, form)
+
+
+@visits.post("/book/<slot>")
+def book(slot: str) -> BaseResponse:
+    """Check what was typed, show it again to be looked over, or book: as the button that was pressed says."""
+    form = BookingForm()
+    step = request.form.get("step")
+    if step == "change":
+        return _page("patient/details.html", slot, form)
+    if not form.validate():
+        return _page("patient/details.html", slot, form, status=422)
+    if step != "book":
+        return _page("patient/check.html", slot, form)
+    try:
+        with transaction(context().engine) as session:
+            command = _command(slot, _kind_id(practice.appointment_types(session)), form)
+            visit = booking.book(session, command, keys=context().keys, now=context().clock.now())
+    except NotBookable as refusal:
+        return _taken(slot, form, refusal)
+    except explainer.NotShownNow:
+        form.read_again()
+        return _page("patient/details.html", slot, form, status=422)
+    return redirect(url_for("visits.manage", token=visit.token, booked=1), 303)
+
+
+@visits.get("/appointments/<token>")
+def manage(token: str) -> Response:
+    """One visit as it stands; whoever has the link sees time and place, and nothing of the patient."""
+    return _visit_page("patient/visit.html", token)
+
+
+@visits.get("/appointments/<token>/cancel")
+def ask_cancel(token: str) -> Response:
+    """Ask before cancelling: links are followed by programs too, so a GET changes nothing."""
+    return _visit_page("patient/cancel.html", token)
+
+
+@visits.post("/appointments/<token>/cancel")
+def cancel(token: str) -> BaseResponse:
+    with transaction(context().engine) as session:
+        booking.cancel(session, token, None, keys=context().keys, now=context().clock.now())
+    return redirect(url_for("visits.manage", token=token), 303)
+
+
+@visits.get("/appointments/<token>/visit.ics")
+def calendar(token: str) -> Response:
+    """The visit for the patient's own calendar."""
+    with reading(context().engine) as session:
+        visit, clinic = booking.view(session, token, keys=context().keys), practice.policy(session)
+    appointment = visit.appointment
+    place = appointment.location
+    entry = Entry(
+        uid=calendars.uid(appointment.id, context().settings.mail_from),
+        sequence=appointment.visit_version - 1,
+        starts_at=appointment.starts_at,
+        ends_at=appointment.ends_at,
+        summary=gettext("Physical therapy visit"),
+        location=f"{place.name}, {place.address}",
+        description=f"{clinic.clinic_name}, {place.phone}",
+    )
+    answer = Response(calendars.write(entry, None, now=context().clock.now()), mimetype="text/calendar")
+    answer.headers["Content-Disposition"] = 'attachment; filename="visit.ics"'
+    return _private(answer)
+
+
+def _number(name: str) -> int | None:
+    """An id in the address; raises Invalid for a text that is none."""
+    text = request.args.get(name, "")
+    if text and not re.fullmatch(schemas.ID, text):
+        raise Invalid(name, gettext("There is nothing with this number."))
+    return int(text) if text else None
+
+
+def _kind_id(kinds: Sequence[AppointmentType]) -> int:
+    """The kind of visit that the address names, else the first for new patients, else the first."""
+    proposed = next((kind.id for kind in kinds if kind.new_patient), kinds[0].id if kinds else 0)
+    return _number("type") or proposed
+
+
+def _shown(offer: Offer, now: datetime) -> Shown:
+    return shown(offer.slot, offer.location_name, offer.time_zone, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a step of booking is about: the start, the kind of visit, and the explainer that is shown with it."""
+
+    start: Shown
+    kind: AppointmentType
+    clinic: ClinicPolicy
+    therapist: str
+    version: str
+    sections: list[dict[str, str]]
+
+
+def _wanted(slot: str) -> _Wanted:
+    """Raise Invalid for a slot that never was, NotBookable for one that cannot be had now."""
+    now = context().clock.now()
+    with reading(context().engine) as session:
+        bookable = availability.require_bookable(session, slot, _kind_id(practice.appointment_types(session)), now=now)
+        version = explainer.current(session, language())
+        short = [section for section in version.sections if section["id"] in {SHORT, REVIEW}]
+    place = bookable.location
+    return _Wanted(
+        shown(bookable.slot, place.name, place.time_zone, now),
+        bookable.kind,
+        bookable.policy,
+        bookable.therapist.name,
+        version.version,
+        short,
+    )
+
+
+def _page(template: str, slot: str, form: BookingForm, status: int = 200) -> Response:
+    """A step of booking this slot; a time that is gone is told kindly, whichever step it is."""
+    try:
+        wanted = _wanted(slot)
+    except NotBookable as refusal:
+        return _taken(slot, form, refusal)
+    if not form.acknowledged.data:
+        form.explainer_version.data = wanted.version  # what they are shown now is what they tick
+    return make_response(render_template(template, wanted=wanted, clinic=wanted.clinic, form=form, slot=slot), status)
+
+
+def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
+    """Say that the time is gone and offer the nearest others; the form carries on what was typed."""
+    now = context().clock.now()
+    with reading(context().engine) as session:
+        clinic = practice.policy(session)
+        offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
+        others = [_shown(offer, now) for offer in offers]
+    if request.method == "GET":
+        form = BookingForm(formdata=None)
+    page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form)
+    return make_response(page, 409)
+
+
+def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
+    """What was typed as the request that the API makes too. The same form with the same words is one booking."""
+    patient = PatientDetails(
+        name=form.name.data,
+        email=form.email.data,
+        phone=form.phone.data,
+        birth_date=None,
+        language=form.language.data,
+        remind_by_email=form.email.data is not None,
+        remind_by_sms=False,
+    )
+    words = [slot, request.args.get("type"), *(field.data for field in form)]
+    body = sha256(orjson.dumps(words)).hexdigest()
+    return BookVisit(
+        slot_id=slot,
+        appointment_type_id=kind_id,
+        patient=patient,
+        explainer_version=form.explainer_version.data,
+        explainer_language=language(),
+        needling=Needling(form.needling.data),
+        note=form.note.data,
+        repeatable=Repeatable(f"page-{body}", body),
+        address=hashed_address() if context().settings.rate_limits else None,
+    )
+
+
+def _visit_page(template: str, token: str) -> Response:
+    now = context().clock.now()
+    with reading(context().engine) as session:
+        visit = booking.view(session, token, keys=context().keys)
+        clinic = practice.policy(session)
+    appointment = visit.appointment
+    place = appointment.location
+    start = shown(
+        availability.SlotName(appointment.therapist_id, place.id, appointment.starts_at),
+        place.name,
+        place.time_zone,
+        now,
+    )
+    page = render_template(
+        template,
+        clinic=clinic,
+        visit=appointment,
+        place=place,
+        start=start,
+        token=token,
+        booked_now="booked" in request.args,
+        can_cancel=appointment.status == Status.BOOKED and appointment.starts_at > now,
+    )
+    return _private(make_response(page))
+
+
+def _private(answer: Response) -> Response:
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
