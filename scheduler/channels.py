@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
+from math import inf
 from pathlib import Path
-from threading import Timer
+from threading import Thread
+from time import monotonic, sleep
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +20,7 @@ import structlog
 
 from config import MailServer
 
+LOOKS_A_TIMEOUT = 20
 LONGEST_SEND = 2.5  # times the timeout of one answer; the lease is three times it
 DONE, BUSY, REFUSES, SERVICE_CLOSING = 2, 45, 55, 421
 LONGEST_REASON = 200
@@ -131,11 +134,11 @@ class Smtp:
         self.own_name = own_name
         self._client: smtplib.SMTP | None = None
         self._out_of_time = False
+        self._deadline = inf
 
     def open(self) -> None:
-        if self._client is None:
-            with self._cut_off_in_time():
-                self._connect()
+        with self._cut_off_in_time():
+            self._connect()
 
     def send(self, parcel: Parcel) -> None:
         with self._cut_off_in_time():
@@ -157,6 +160,7 @@ class Smtp:
             return
         server = self.server
         self._client = client = _Client(server.host, local_hostname=self.own_name, timeout=self.timeout_seconds)
+        Thread(target=self._watch, args=(client,), daemon=True).start()
         try:
             code, reply = client.connect(server.host, server.port)
             if code // 100 != DONE:
@@ -214,20 +218,20 @@ class Smtp:
     @contextmanager
     def _cut_off_in_time(self) -> Iterator[None]:
         """End the connection from outside when a server is so slow that the lease would run out first."""
-        timer = Timer(LONGEST_SEND * self.timeout_seconds, self._cut)
-        timer.daemon = True
-        self._out_of_time = False
-        timer.start()
+        self._deadline, self._out_of_time = monotonic() + LONGEST_SEND * self.timeout_seconds, False
         try:
             yield
         finally:
-            timer.cancel()
+            self._deadline = inf
 
-    def _cut(self) -> None:
-        self._out_of_time, client = True, self._client
-        if client is not None and client.sock is not None:
-            with suppress(OSError):
-                socket.socket.shutdown(client.sock, socket.SHUT_RDWR)
+    def _watch(self, client: _Client) -> None:
+        """Cut a connection off at the deadline, as long as it is this one; a thread for each message costs more."""
+        while self._client is client:
+            if monotonic() > self._deadline and client.sock is not None:
+                self._out_of_time = True
+                with suppress(OSError):
+                    socket.socket.shutdown(client.sock, socket.SHUT_RDWR)
+            sleep(self.timeout_seconds / LOOKS_A_TIMEOUT)
 
 
 def _encryption(*, checked: bool) -> ssl.SSLContext:

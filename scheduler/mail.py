@@ -49,7 +49,7 @@ class Mailer:
         sender = self.settings.mail_from
         domain = sender.partition("@")[2]
         language = letter.language if letter.language in words.LANGUAGES else words.DEFAULT_LANGUAGE
-        message = MIMEMultipart("alternative", policy=ON_THE_WIRE)
+        message = MIMEMultipart("alternative", boundary=letter.message_id.hex, policy=ON_THE_WIRE)
         with self.app.app_context(), force_locale(language):
             subject = _subject(letter, language)
             for form in ("text", "html"):
