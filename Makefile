@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench drill browser lock format messages
+.PHONY: help run test check bench drill pictures browser lock format messages
 CATALOGS := $(wildcard scheduler/translations/*/LC_MESSAGES/messages.po)
 
 help: ## say what each target does
@@ -31,8 +31,11 @@ format: $(DEV) ## rewrite the code in the one format
 bench: $(DEV) ## measure search and booking beside a bare Flask page
 	@$(BIN)/python -m tests.bench
 
-drill: $(DEV) ## the fault drills at full size (half an hour)
+drill: $(DEV) ## the fault drills at full size (three quarters of an hour)
 	@$(BIN)/python -m pytest -m drill -n 0 -v
+
+pictures: $(DEV) ## take the README's pictures of the main pages (needs Chromium)
+	@$(BIN)/python -m tests.pictures
 
 browser: ## install Chromium through the system's package manager
 	@.ci/browser

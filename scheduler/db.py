@@ -1,5 +1,6 @@
 """The database: one engine, two kinds of transaction, one column type for instants, one translation of refusals."""
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from threading import Lock
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -27,6 +29,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -47,6 +50,7 @@ POSTGRESQL = {
     "tcp_user_timeout": 15_000,  # milliseconds until a lost host counts as gone
 }
 MICROSECOND = timedelta(microseconds=1)
+WATCHING = Lock()
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
 NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
 SQLITE_NOT_NOW = {
@@ -170,6 +174,29 @@ def _readers(engine: Engine) -> Engine:
 @lru_cache(maxsize=8)
 def _writers(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def change_counter(engine: Engine) -> str:
+    """A text that is another one once anything was committed; equal texts mean equal rows.
+
+    PostgreSQL: the snapshot. SQLite: data_version, as a connection sees it that writes nothing itself.
+    """
+    with _translated():
+        if engine.dialect.name == "sqlite":
+            with WATCHING:
+                cursor = _watching(engine, os.getpid()).cursor()
+                cursor.execute("PRAGMA data_version")
+                return str(cursor.fetchone())
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one())
+
+
+@lru_cache(maxsize=8)
+def _watching(engine: Engine, _process: int) -> PoolProxiedConnection:
+    """A process's own connection; one made before a fork must not be used after it."""
+    connection = engine.raw_connection()
+    connection.detach()
+    return connection
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 reads like the functions of SQL

@@ -1,7 +1,7 @@
 """Times in words: in a language, on the wall clock of the location, the zone named. The server says it, no browser."""
 
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 
 from babel import dates
 from babel.core import get_global
@@ -51,6 +51,7 @@ def distance(instant: datetime, now: datetime, language: str) -> str:
     return _plain(text)
 
 
+@lru_cache(maxsize=8192)  # many patients look at the same times
 def _format(instant: datetime, zone: str, language: str, pattern: str) -> str:
     own = instant.astimezone(zone_of(zone))
     alike = (instant.astimezone(zone_of(other)) for other in _alike(zone))

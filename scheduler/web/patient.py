@@ -9,12 +9,14 @@ from scheduler.db import reading
 from scheduler.services import access_goal, claims, explainer, practice
 from scheduler.web.context import context
 from scheduler.web.language import language
+from scheduler.web.shared import shared
 from scheduler.web.times import shown
 
 patient = APIBlueprint("patient", __name__, enable_openapi=False)
 
 
 @patient.get("/")
+@shared
 def front_page() -> str:
     """The soonest visit in plain words, then by area and location, and how the promise stands."""
     now = context().clock.now()
@@ -35,6 +37,7 @@ def front_page() -> str:
 
 
 @patient.get("/explainer")
+@shared
 def explainer_page() -> str:
     """All of the treatment explainer, with the claims that are true now."""
     with reading(context().engine) as session:
@@ -45,6 +48,7 @@ def explainer_page() -> str:
 
 
 @patient.get("/contact")
+@shared
 def contact() -> str:
     with reading(context().engine) as session:
         return render_template(

@@ -23,13 +23,18 @@ class Shown:
     hour: str
     zone: str
     soon: str
-    distance: str
     iso: str
+    now: datetime
 
     @property
     def moment(self) -> str:
         """All but the place."""
         return ", ".join(filter(None, (self.soon, self.day, f"{self.hour} {self.zone}")))
+
+    @property
+    def distance(self) -> str:
+        """How far ahead it is."""
+        return words.distance(self.slot.starts_at, self.now, language())
 
     @property
     def label(self) -> str:
@@ -44,10 +49,20 @@ def shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
         day=words.day(*at),
         hour=words.hour(*at),
         zone=words.zone_name(*at),
-        soon={0: gettext("Today"), 1: gettext("Tomorrow")}.get(words.days_ahead(slot.starts_at, zone, now), ""),
-        distance=words.distance(slot.starts_at, now, language()),
+        soon=_soon(words.days_ahead(slot.starts_at, zone, now)),
         iso=slot.starts_at.astimezone(zone_of(zone)).isoformat(timespec="minutes"),
+        now=now,
     )
+
+
+def _soon(days_ahead: int) -> str:
+    match days_ahead:
+        case 0:
+            return str(gettext("Today"))
+        case 1:
+            return str(gettext("Tomorrow"))
+        case _:
+            return ""
 
 
 def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:

@@ -26,6 +26,7 @@ from scheduler.web.context import context
 from scheduler.web.forms import BookingForm
 from scheduler.web.language import language
 from scheduler.web.limiting import hashed_address
+from scheduler.web.shared import shared
 from scheduler.web.times import Shown, by_day, shown
 
 visits = APIBlueprint("visits", __name__, enable_openapi=False)
@@ -35,6 +36,7 @@ REVIEW = "review"
 
 
 @visits.get("/book")
+@shared
 def times() -> str:
     """Times first, of the first new-patient type; type, place and therapist are filters in the address."""
     now = context().clock.now()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -75,6 +75,7 @@ class Clinic:
     explainer: str = ""
     starts: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    unseen: Iterator[str] = field(default_factory=lambda: map("?unseen={}".format, count()))
 
     def prepare(self) -> None:
         """Learn what to ask for, and choose starts to book that do not overlap."""
@@ -95,6 +96,8 @@ class Clinic:
         return {
             "slots, one location": lambda clients, seconds: self._search(clients, seconds, location=self.location),
             "slots, anywhere": self._search,
+            "page of times": lambda clients, seconds: self._look(clients, seconds, repeat("")),
+            "page of times, each anew": lambda clients, seconds: self._look(clients, seconds, self.unseen),
             "book": self._book,
             "cancel": self._cancel,
         }
@@ -114,6 +117,15 @@ class Clinic:
                 item["location"]["id"] != wishes.get("location", item["location"]["id"]) for item in items
             ):
                 raise WrongAnswer(f"{self.name}: not {SHOWN} starts as asked for: {body[:500]!r}")
+        return run
+
+    def _look(self, clients: int, seconds: float, queries: Iterator[str]) -> Run:
+        """Look at the page of times, at each of these queries once."""
+        requests = (get(f"/book{query}") for query in queries)
+        run = load(self.address, requests, clients=clients, seconds=seconds)
+        for body in set(run.bodies):
+            if body.count(b'href="/book/') < SHOWN:
+                raise WrongAnswer(f"{self.name}: not {SHOWN} times on a page: {body[:500]!r}")
         return run
 
     def _book(self, clients: int, seconds: float) -> Run:

@@ -1,0 +1,49 @@
+"""Pages that are alike for everybody: written once for as long as no row changes and no minute passes.
+
+That is exact, not a guess at how old a page may be: the database says whether anything was committed, and every rule
+that time alone changes does so with a whole minute's beginning or just after it.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import lru_cache, wraps
+from hashlib import sha256
+
+from flask import Response, request
+from sqlalchemy import Engine
+from werkzeug.wrappers import Response as BaseResponse
+
+from scheduler.db import MICROSECOND, change_counter
+from scheduler.timeline import EPOCH
+from scheduler.web.context import context
+from scheduler.web.language import language
+
+PAGES_KEPT = 256
+MINUTE = timedelta(minutes=1)
+State = tuple[Engine, str, int, int, str, str]
+
+
+def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
+    """Answer with what the view wrote in the same state; a browser that has it already is only told so."""
+
+    @lru_cache(maxsize=PAGES_KEPT)
+    def written(_state: State) -> tuple[str, str]:
+        page = view()
+        return page, sha256(page.encode()).hexdigest()[:32]
+
+    @wraps(view)
+    def answer() -> BaseResponse:
+        page, etag = written(_state(context().clock.now()))
+        response = Response(page, mimetype="text/html")
+        response.headers["Cache-Control"] = "no-cache"
+        response.set_etag(etag)
+        return response.make_conditional(request)
+
+    return answer
+
+
+def _state(now: datetime) -> State:
+    """All that such a page depends on; read before the page is written, so that it is never older than this."""
+    begun, begun_before = ((moment - EPOCH) // MINUTE for moment in (now, now - MICROSECOND))
+    engine = context().engine
+    return engine, change_counter(engine), begun, begun_before, request.full_path, language()
