@@ -1,8 +1,9 @@
 """The language of a page: the one asked for in its address, else the best that the browser names. No cookie."""
 
 from typing import Any
+from urllib.parse import quote, urlencode
 
-from flask import Flask, Response, has_request_context, request, url_for
+from flask import Flask, Response, has_request_context, request
 from flask_babel import Babel, get_locale
 
 from config import ROOT
@@ -31,23 +32,27 @@ def other_languages() -> dict[str, str]:
     """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
     if request.method != "GET" or request.endpoint is None:
         return {}
-    here = {**request.args.to_dict(), **(request.view_args or {})}
+    here, asked = quote(request.script_root + request.path), request.args.to_dict()
     return {
-        name: url_for(request.endpoint, **(here | {ASKED: code}))
-        for code, name in LANGUAGES.items()
-        if code != language()
+        name: f"{here}?{urlencode(asked | {ASKED: code})}" for code, name in LANGUAGES.items() if code != language()
     }
 
 
 def _chosen() -> str:
     if not has_request_context():
         return DEFAULT_LANGUAGE
-    return _asked() or request.accept_languages.best_match(LANGUAGES) or DEFAULT_LANGUAGE
+    return _asked() or _preferred()
 
 
 def _asked() -> str | None:
     asked = request.args.get(ASKED)
     return asked if asked in LANGUAGES else None
+
+
+def _preferred() -> str:
+    """The best that the browser names of our languages, of whatever country: es-MX is Spanish."""
+    named = (tag.partition("-")[0].lower() for tag, quality in request.accept_languages if quality > 0)
+    return next((code for code in named if code in LANGUAGES), DEFAULT_LANGUAGE)
 
 
 def _kept(endpoint: str, values: dict[str, Any]) -> None:
