@@ -1,6 +1,7 @@
 """The language of a page: the one asked for in its address, else the best that the browser names. No cookie."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Flask, Response, has_request_context, request, url_for
 from flask_babel import Babel, get_locale
@@ -31,9 +32,11 @@ def other_languages() -> dict[str, str]:
     """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
     if request.method != "GET" or request.endpoint is None:
         return {}
-    here = {**request.args.to_dict(), **(request.view_args or {})}
+    # The visitor's own words are added as text: as arguments of url_for some of them would be instructions.
+    others = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != ASKED])
+    here: dict[str, Any] = request.view_args or {}
     return {
-        name: url_for(request.endpoint, **(here | {ASKED: code}))
+        name: "&".join(filter(None, (url_for(request.endpoint, **(here | {ASKED: code})), others)))
         for code, name in LANGUAGES.items()
         if code != language()
     }
