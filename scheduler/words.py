@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
+from typing import Literal
 
 from babel import dates
 from babel.core import get_global
@@ -13,7 +14,12 @@ DEFAULT_LANGUAGE = "en"
 DAY_PATTERNS = {"en": "EEEE, MMMM d", "es": "EEEE d 'de' MMMM"}
 DAY_AND_YEAR_PATTERNS = {"en": "EEEE, MMMM d, y", "es": "EEEE d 'de' MMMM 'de' y"}
 HOUR_AND_ZONE_PATTERNS = {"en": "h:mm a zzzz", "es": "h:mm a, zzzz"}
-UNITS = (timedelta(minutes=1), timedelta(hours=1), DAY)
+UNITS: dict[timedelta, Literal["minute", "hour", "day"]] = {
+    timedelta(minutes=1): "minute",
+    timedelta(hours=1): "hour",
+    DAY: "day",
+}
+NEVER = 10**9  # so many weeks, months or years make one, so that none is rounded to
 
 
 def day(instant: datetime, zone: str, language: str, *, year: bool = False) -> str:
@@ -43,12 +49,14 @@ def days_ahead(instant: datetime, zone: str, now: datetime) -> int:
 
 
 def distance(instant: datetime, now: datetime, language: str) -> str:
-    """How far ahead, as in "in 17 hours": minutes below two hours, hours below two days, never rounded up."""
+    """How far ahead, as in "in 17 hours": minutes below two hours, hours below two days.
+
+    Days from then on, and no weeks; what is left over is never rounded up.
+    """
     left = instant - now
-    unit = max(unit for unit in UNITS if unit == UNITS[0] or left >= 2 * unit)
-    whole = left // unit * unit
-    text = dates.format_timedelta(whole, granularity="minute", threshold=2, add_direction=True, locale=language)
-    return _plain(text)
+    unit = max(unit for unit in UNITS if unit == min(UNITS) or left >= 2 * unit)
+    whole, name = left // unit * unit, UNITS[unit]
+    return _plain(dates.format_timedelta(whole, granularity=name, threshold=NEVER, add_direction=True, locale=language))
 
 
 @lru_cache(maxsize=8192)  # many patients look at the same times

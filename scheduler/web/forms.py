@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from flask import request
 from flask_babel import lazy_gettext as _
 from flask_wtf import FlaskForm
 from pydantic import TypeAdapter, ValidationError
 from wtforms import BooleanField, EmailField, Field, HiddenField, RadioField, StringField, TelField, TextAreaField
-from wtforms.fields import SelectField
-from wtforms.validators import InputRequired, StopValidation
+from wtforms.fields import SelectChoice, SelectField
+from wtforms.validators import DataRequired, StopValidation
 
 from scheduler.models import Needling
 from scheduler.web import schemas
@@ -45,6 +46,10 @@ class BookingForm(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
     class Meta:
         csrf = False
 
+        def wrap_formdata(self, _form: object, formdata: object) -> Any:  # noqa: ANN401 as WTForms has it
+            """Read what a page's form sends, which is text; never a file or JSON, which Flask-WTF would read too."""
+            return request.form if formdata is not None and request.method == "POST" else None
+
     key = HiddenField()
     explainer_version = HiddenField()
     name = StringField(_("Your name"), [Like(schemas.Name, _("Write your name."))])
@@ -60,19 +65,21 @@ class BookingForm(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
     )
     note = TextAreaField(
         _("What hurts? (optional)"),
-        [Like(schemas.Text, _("Write at most 500 characters."), optional=True)],
+        [Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)],
         description=_("Only the clinic's staff can read this."),
     )
     needling = RadioField(
         _("Needles?"),
-        choices=[(word.value, label) for word, label in NEEDLES.items()],
+        choices=[SelectChoice(word.value, label) for word, label in NEEDLES.items()],
         default=Needling.TALK_FIRST.value,
         description=_("Dry needling is a part of some treatments, never without your consent in the clinic."),
     )
-    language = SelectField(_("Language of our messages"), choices=list(LANGUAGES.items()))
+    language = SelectField(
+        _("Language of our messages"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
+    )
     acknowledged = BooleanField(
         _("I was shown what dry needling is. This is not consent to treatment."),
-        [InputRequired(_("Please read the short text above and tick this box."))],
+        [DataRequired(_("Please read the short text above and tick this box."))],
     )
 
     def read_again(self) -> None:

@@ -32,9 +32,11 @@ def other_languages() -> dict[str, str]:
     """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
     if request.method != "GET" or request.endpoint is None:
         return {}
-    here, asked = quote(request.script_root + request.path), request.args.to_dict()
+    # The visitor's own words are added as text: as arguments of url_for some of them would be instructions.
+    here = quote(request.script_root + request.path)
+    asked = [pair for pair in request.args.items(multi=True) if pair[0] != ASKED]
     return {
-        name: f"{here}?{urlencode(asked | {ASKED: code})}" for code, name in LANGUAGES.items() if code != language()
+        name: f"{here}?{urlencode([*asked, (ASKED, code)])}" for code, name in LANGUAGES.items() if code != language()
     }
 
 

@@ -33,7 +33,15 @@ def front_page() -> str:
         areas[place.area].append((place, starts))
     every_start = (start for _, starts in places for start in starts)
     first = min(every_start, key=lambda start: start.slot.starts_at, default=None)
-    return render_template("patient/front.html", clinic=clinic, kind=kind, access=access, areas=areas, first=first)
+    return render_template(
+        "patient/front.html",
+        clinic=clinic,
+        kind=kind,
+        access=access,
+        share=_percent(access.overall.attainment_28d) if access else None,
+        areas=areas,
+        first=first,
+    )
 
 
 @patient.get("/explainer")
@@ -54,3 +62,8 @@ def contact() -> str:
         return render_template(
             "patient/contact.html", clinic=practice.policy(session), locations=practice.locations(session)
         )
+
+
+def _percent(share: float | None) -> int | None:
+    """A share in whole percent, rounded down; what is left of a whole one by binary fractions is no whole one less."""
+    return None if share is None else int(share * 100 + 1e-9)

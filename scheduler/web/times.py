@@ -73,9 +73,10 @@ def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list
     days = []
     in_days = sorted(_once(starts), key=lambda start: start.iso[:10])
     for _, of_day in groupby(in_days, key=lambda start: start.iso[:10]):
-        on_day = sorted(of_day, key=_where)
+        on_day = sorted(of_day, key=lambda start: start.place)  # and soonest first, through a night of two zone names
         places = [(place, zone, list(at)) for (place, zone), at in groupby(on_day, key=_where)]
-        days.append((", ".join(filter(None, (on_day[0].soon, on_day[0].day))), places))
+        soon = {start.soon for start in on_day}  # around midnight it is today here and tomorrow there
+        days.append((", ".join(filter(None, (soon.pop() if len(soon) == 1 else "", on_day[0].day))), places))
     return days
 
 

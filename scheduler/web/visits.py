@@ -19,7 +19,7 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import AppointmentType, ClinicPolicy, Needling, Status
 from scheduler.services import availability, booking, explainer, practice
-from scheduler.services.availability import Find, Offer
+from scheduler.services.availability import Find, Offer, Page, SlotName
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable
 from scheduler.web import schemas
 from scheduler.web.context import context
@@ -40,7 +40,6 @@ REVIEW = "review"
 def times() -> str:
     """Times first, of the first new-patient type; type, place and therapist are filters in the address."""
     now = context().clock.now()
-    cursor = request.args.get("after")
     with reading(context().engine) as session:
         clinic, kinds = practice.policy(session), practice.appointment_types(session)
         find = Find(
@@ -48,17 +47,17 @@ def times() -> str:
             location_id=_number("location"),
             therapist_id=_number("therapist"),
             limit=TIMES_ON_A_PAGE,
-            after=availability.parse_cursor(cursor) if cursor else None,
+            after=_after(),
         )
-        page = availability.search(session, find, now=now)
+        offers, later = _whole_moments(availability.search(session, find, now=now)) if kinds else ([], None)
         locations, therapists = practice.locations(session), practice.active_therapists(session)
     return render_template(
         "patient/times.html",
         clinic=clinic,
         kinds=kinds,
         find=find,
-        days=by_day(_shown(offer, now) for offer in page.offers),
-        later=page.next_cursor,
+        days=by_day(_shown(offer, now) for offer in offers),
+        later=later,
         locations=locations,
         therapists=therapists,
     )
@@ -95,13 +94,13 @@ def book(slot: str) -> BaseResponse:
 
 
 @visits.get("/appointments/<token>")
-def manage(token: str) -> Response:
+def manage(token: str) -> str:
     """One visit as it stands; whoever has the link sees time and place, and nothing of the patient."""
     return _visit_page("patient/visit.html", token)
 
 
 @visits.get("/appointments/<token>/cancel")
-def ask_cancel(token: str) -> Response:
+def ask_cancel(token: str) -> str:
     """Ask before cancelling: links are followed by programs too, so a GET changes nothing."""
     return _visit_page("patient/cancel.html", token)
 
@@ -114,11 +113,13 @@ def cancel(token: str) -> BaseResponse:
 
 
 @visits.get("/appointments/<token>/visit.ics")
-def calendar(token: str) -> Response:
-    """The visit for the patient's own calendar."""
+def calendar(token: str) -> BaseResponse:
+    """The visit for the patient's own calendar; one that is cancelled belongs in none."""
     with reading(context().engine) as session:
         visit, clinic = booking.view(session, token, keys=context().keys), practice.policy(session)
     appointment = visit.appointment
+    if appointment.status == Status.CANCELLED:
+        return redirect(url_for("visits.manage", token=token), 303)
     place = appointment.location
     entry = Entry(
         uid=calendars.uid(appointment.id, context().settings.mail_from),
@@ -131,12 +132,28 @@ def calendar(token: str) -> Response:
     )
     answer = Response(calendars.write(entry, None, now=context().clock.now()), mimetype="text/calendar")
     answer.headers["Content-Disposition"] = 'attachment; filename="visit.ics"'
-    return _private(answer)
+    return answer
+
+
+@visits.after_request
+def _private(answer: Response) -> Response:
+    """What stands behind a link, a refusal too, is kept by no cache."""
+    if request.path.startswith("/appointments/"):
+        answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _asked(name: str) -> str:
+    """What the address says once under this name, or nothing; raises Invalid for twice."""
+    first, *more = request.args.getlist(name) or [""]
+    if more:
+        raise Invalid(name, gettext("There is nothing with this number."))
+    return first
 
 
 def _number(name: str) -> int | None:
     """An id in the address; raises Invalid for a text that is none."""
-    text = request.args.get(name, "")
+    text = _asked(name)
     if text and not re.fullmatch(schemas.ID, text):
         raise Invalid(name, gettext("There is nothing with this number."))
     return int(text) if text else None
@@ -144,8 +161,32 @@ def _number(name: str) -> int | None:
 
 def _kind_id(kinds: Sequence[AppointmentType]) -> int:
     """The kind of visit that the address names, else the first for new patients, else the first."""
-    proposed = next((kind.id for kind in kinds if kind.new_patient), kinds[0].id if kinds else 0)
-    return _number("type") or proposed
+    asked = _number("type")
+    if asked is not None and asked not in {kind.id for kind in kinds}:
+        raise Invalid("type", gettext("There is nothing with this number."))
+    return asked or next((kind.id for kind in kinds if kind.new_patient), kinds[0].id if kinds else 0)
+
+
+def _after() -> tuple[datetime, int] | None:
+    """The start after which a page of times begins, named in the address by its slot."""
+    text = _asked("after")
+    try:
+        last = SlotName.parse(text) if text else None
+    except Invalid as error:
+        raise Invalid("after", error.message) from error
+    return (last.starts_at, last.therapist_id) if last else None
+
+
+def _whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
+    """The starts of a page, and after which the next begins: between two moments, lest both show one moment's starts.
+
+    Only where a single moment fills a page and more does the next go on within it.
+    """
+    if page.next_cursor is None:
+        return page.offers, None
+    last = page.offers[-1].slot.starts_at
+    whole = [offer for offer in page.offers if offer.slot.starts_at < last] or page.offers
+    return whole, whole[-1].slot
 
 
 def _shown(offer: Offer, now: datetime) -> Shown:
@@ -232,7 +273,7 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
     )
 
 
-def _visit_page(template: str, token: str) -> Response:
+def _visit_page(template: str, token: str) -> str:
     now = context().clock.now()
     with reading(context().engine) as session:
         visit = booking.view(session, token, keys=context().keys)
@@ -240,12 +281,12 @@ def _visit_page(template: str, token: str) -> Response:
     appointment = visit.appointment
     place = appointment.location
     start = shown(
-        availability.SlotName(appointment.therapist_id, place.id, appointment.starts_at),
+        SlotName(appointment.therapist_id, place.id, appointment.starts_at),
         place.name,
         place.time_zone,
         now,
     )
-    page = render_template(
+    return render_template(
         template,
         clinic=clinic,
         visit=appointment,
@@ -255,9 +296,3 @@ def _visit_page(template: str, token: str) -> Response:
         booked_now="booked" in request.args,
         can_cancel=appointment.status == Status.BOOKED and appointment.starts_at > now,
     )
-    return _private(make_response(page))
-
-
-def _private(answer: Response) -> Response:
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
