@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from apiflask import APIFlask
 
 from config import ROOT
@@ -22,6 +23,7 @@ def test_every_setting_is_in_the_readme() -> None:
 def test_every_command_is_in_the_readme() -> None:
     import wsgi  # noqa: PLC0415 the composition root reads the environment when it is imported
 
+    structlog.reset_defaults()  # it also set up the log, which other tests look into
     own = set(wsgi.app.cli.commands) - {"spec", "routes", "run", "shell", "limiter"}
     assert own == {"db", "demo", "serve", "worker", "access", "verify", "backup", "restore"}
     assert {name for name in own if f"`{name}" not in README} == set()

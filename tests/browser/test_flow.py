@@ -61,6 +61,7 @@ def test_the_language_chosen_on_a_page_stays_until_the_visit_is_booked(visit: Vi
         patient.reads("Contact us")
         patient.presses("Book")
         patient.reads("Choose a time")
+        patient.page.locator("summary").click()
         patient.presses("Show times")
         patient.reads("Choose a time")
         patient.page.locator(".times a").first.click()

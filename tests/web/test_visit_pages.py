@@ -52,7 +52,7 @@ def test_the_page_of_a_visit_says_when_where_and_with_whom(client: FlaskClient, 
     assert (page.status, page.heading) == (200, "Your visit")
     facts = {name.text: told.text for name, told in zip(page.main.all("dt"), page.main.all("dd"), strict=True)}
     assert facts == {
-        "When": LABEL,
+        "When": f"{LABEL}, Springfield",
         "Where": "Springfield, 1 Main Street",
         "With": "Ana Abbott",
         "Phone": "+1 555 0100",
