@@ -29,7 +29,6 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -51,6 +50,7 @@ POSTGRESQL = {
 }
 MICROSECOND = timedelta(microseconds=1)
 WATCHING = Lock()
+CHANGES = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_snapshot()::text"}
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
 NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
 SQLITE_NOT_NOW = {
@@ -179,23 +179,26 @@ def _writers(engine: Engine) -> Engine:
 def change_counter(engine: Engine) -> str:
     """A text that is another one once anything was committed; equal texts mean equal rows.
 
-    PostgreSQL: the snapshot. SQLite: data_version, as a connection sees it that writes nothing itself.
+    PostgreSQL: the snapshot. SQLite: data_version, as a connection sees it that writes nothing itself. Both are asked
+    on a connection kept for this: one from the pool would take thirty times as long.
     """
-    with _translated():
-        if engine.dialect.name == "sqlite":
-            with WATCHING:
-                cursor = _watching(engine, os.getpid()).cursor()
-                cursor.execute("PRAGMA data_version")
-                return str(cursor.fetchone())
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one())
+    question = CHANGES[engine.dialect.name]
+    with _translated(), WATCHING:
+        try:
+            return str(_watching(engine, os.getpid()).cursor().execute(question).fetchone())
+        except engine.dialect.loaded_dbapi.Error:  # the connection was cut: a new one is asked
+            _watching.cache_clear()
+            return str(_watching(engine, os.getpid()).cursor().execute(question).fetchone())
 
 
 @lru_cache(maxsize=8)
-def _watching(engine: Engine, _process: int) -> PoolProxiedConnection:
+def _watching(engine: Engine, _process: int) -> Any:  # noqa: ANN401 the drivers' connections, alike as far as used
     """A process's own connection; one made before a fork must not be used after it."""
-    connection = engine.raw_connection()
+    connection: Any = engine.raw_connection()
     connection.detach()
+    if engine.dialect.name == "postgresql":
+        connection.dbapi_connection.autocommit = True
+    event.listen(engine, "engine_disposed", lambda _engine: connection.close(), once=True)
     return connection
 
 
