@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from threading import Lock
+from threading import get_ident
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -49,7 +49,6 @@ POSTGRESQL = {
     "tcp_user_timeout": 15_000,  # milliseconds until a lost host counts as gone
 }
 MICROSECOND = timedelta(microseconds=1)
-WATCHING = Lock()
 CHANGES = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_snapshot()::text"}
 # SQLSTATE classes and codes that mean "not now": connection, resources, operator, deadlock, lock timeout, read only.
 NOT_NOW = re.compile(r"08|40|53|57|58|55P03|25006")
@@ -183,17 +182,17 @@ def change_counter(engine: Engine) -> str:
     on a connection kept for this: one from the pool would take thirty times as long.
     """
     question = CHANGES[engine.dialect.name]
-    with _translated(), WATCHING:
+    with _translated():
         try:
-            return str(_watching(engine, os.getpid()).cursor().execute(question).fetchone())
+            return str(_watching(engine, os.getpid(), get_ident()).cursor().execute(question).fetchone())
         except engine.dialect.loaded_dbapi.Error:  # the connection was cut: a new one is asked
             _watching.cache_clear()
-            return str(_watching(engine, os.getpid()).cursor().execute(question).fetchone())
+            return str(_watching(engine, os.getpid(), get_ident()).cursor().execute(question).fetchone())
 
 
-@lru_cache(maxsize=8)
-def _watching(engine: Engine, _process: int) -> Any:  # noqa: ANN401 the drivers' connections, alike as far as used
-    """A process's own connection; one made before a fork must not be used after it."""
+@lru_cache(maxsize=64)
+def _watching(engine: Engine, _process: int, _thread: int) -> Any:  # noqa: ANN401 the drivers' connections, alike as far as used
+    """A thread's own connection; one made before a fork must not be used after it."""
     connection: Any = engine.raw_connection()
     connection.detach()
     if engine.dialect.name == "postgresql":

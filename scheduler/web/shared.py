@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, wraps
 from hashlib import sha256
+from threading import Lock
 
 from flask import Response, request
 from sqlalchemy import Engine
@@ -31,9 +32,13 @@ def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
         page = view()
         return page, sha256(page.encode()).hexdigest()[:32]
 
+    writing = Lock()  # of many who wait for the same page after a change, one writes it
+
     @wraps(view)
     def answer() -> BaseResponse:
-        page, etag = written(_state(context().clock.now()))
+        state = _state(context().clock.now())
+        with writing:
+            page, etag = written(state)
         response = Response(page, mimetype="text/html")
         response.headers["Cache-Control"] = "no-cache"
         response.set_etag(etag)
