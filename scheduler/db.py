@@ -5,10 +5,11 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from threading import get_ident
+from threading import Lock
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -29,6 +30,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import NullPool, Pool
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -125,17 +127,18 @@ def one_of(words: type[StrEnum]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, pool: type[Pool] | None = None) -> Engine:
     """Make the engine for a database URL; on SQLite with WAL, synchronous=FULL and transactions begun by ourselves.
 
-    Statements' parameters are kept out of errors, and so out of logs: they hold patients' names.
+    The pool is SQLAlchemy's choice unless one is named. Statements' parameters are kept out of errors, and so out of
+    logs: they hold patients' names.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, hide_parameters=True)
+        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, hide_parameters=True, poolclass=pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, connect_args=POSTGRESQL, hide_parameters=True)
+    return create_engine(url, connect_args=POSTGRESQL, hide_parameters=True, poolclass=pool)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -176,29 +179,63 @@ def _writers(engine: Engine) -> Engine:
 
 
 def change_counter(engine: Engine) -> str:
-    """A text that is another one once anything was committed; equal texts mean equal rows.
+    """A text that is another one once anything was committed; equal texts mean equal rows. Raises Unavailable."""
+    return _watch(engine).state()
 
-    PostgreSQL: the snapshot. SQLite: data_version, as a connection sees it that writes nothing itself. Both are asked
-    on a connection kept for this: one from the pool would take thirty times as long.
+
+@lru_cache(maxsize=8)
+def _watch(engine: Engine) -> "_Watch":
+    own = make_engine(engine.url.render_as_string(hide_password=False), NullPool)
+    watch = _Watch(own, CHANGES[engine.dialect.name])
+    event.listen(engine, "engine_disposed", lambda _engine: watch.close())
+    return watch
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One connection of a process, kept: one from the pool would take thirty times as long.
+
+    SQLite's data_version compares on one connection only, and only while that writes nothing; so `number` tells the
+    answers of one connection from those of the one before it. On PostgreSQL the answer is the snapshot.
     """
-    question = CHANGES[engine.dialect.name]
-    with _translated():
-        try:
-            return str(_watching(engine, os.getpid(), get_ident()).cursor().execute(question).fetchone())
-        except engine.dialect.loaded_dbapi.Error:  # the connection was cut: a new one is asked
-            _watching.cache_clear()
-            return str(_watching(engine, os.getpid(), get_ident()).cursor().execute(question).fetchone())
 
+    engine: Engine
+    question: str
+    lock: Lock = field(default_factory=Lock)
+    process: int = 0
+    number: int = 0
+    connection: Any = None
 
-@lru_cache(maxsize=64)
-def _watching(engine: Engine, _process: int, _thread: int) -> Any:  # noqa: ANN401 the drivers' connections, alike as far as used
-    """A thread's own connection; one made before a fork must not be used after it."""
-    connection: Any = engine.raw_connection()
-    connection.detach()
-    if engine.dialect.name == "postgresql":
-        connection.dbapi_connection.autocommit = True
-    event.listen(engine, "engine_disposed", lambda _engine: connection.close(), once=True)
-    return connection
+    def state(self) -> str:
+        with self.lock:
+            try:
+                return self._asked()
+            except self.engine.dialect.loaded_dbapi.Error:  # the connection was cut: a new one is asked
+                self._leave()
+            try:
+                return self._asked()
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                self._leave()
+                raise Unavailable("The database cannot be reached now.") from error
+
+    def close(self) -> None:
+        with self.lock:
+            self._leave()
+
+    def _asked(self) -> str:
+        if self.process != os.getpid():  # one made before a fork is the parent's
+            self.connection, self.process = None, os.getpid()
+        if self.connection is None:
+            self.number += 1
+            self.connection = self.engine.raw_connection()
+            if self.engine.dialect.name == "postgresql":
+                self.connection.dbapi_connection.autocommit = True
+        return f"{self.number} {self.connection.cursor().execute(self.question).fetchone()}"
+
+    def _leave(self) -> None:
+        if self.connection is not None:
+            self.connection.invalidate()
+            self.connection = None
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 reads like the functions of SQL

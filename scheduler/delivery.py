@@ -174,7 +174,7 @@ class _Round:
     def _surely(self, note: Callable[[Session], bool]) -> bool:
         """Store a note even if the database is away for a while: forgotten, a message would be sent again."""
         while True:
-            last = self.given.stopping.wait(0)
+            last = self.given.stopping.is_set()  # asked before the try: who is told to stop meanwhile tries once more
             try:
                 with transaction(self.given.engine) as session:
                     return note(session)

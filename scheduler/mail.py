@@ -70,6 +70,7 @@ class Mailer:
 
     def _body(self, form: str, letter: Letter, language: str, subject: str) -> str:
         base_url = self.settings.base_url
+        asked = f"?lang={language}" if language != words.DEFAULT_LANGUAGE else ""  # whatever the browser prefers
         return render_template(
             "mail/visit.html",
             form=form,
@@ -77,7 +78,8 @@ class Mailer:
             language=language,
             subject=subject,
             when=words.when(letter.starts_at, letter.time_zone, language, year=True),
-            link=f"{base_url}/appointments/{letter.token}" if letter.token is not None else None,
+            link=f"{base_url}/appointments/{letter.token}{asked}" if letter.token is not None else None,
+            asked=asked,
             base_url=base_url,
         )
 

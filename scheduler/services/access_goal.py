@@ -169,10 +169,10 @@ def forget_old_samples(session: Session, *, now: datetime) -> None:
 
 
 def _goal_type(session: Session) -> int:
-    kinds = practice.new_patient_types(session)
-    if not kinds:
+    kind = practice.goal_type(practice.appointment_types(session))
+    if kind is None:
         raise Invalid("appointment_type", "There is no new-patient type yet: name the type to measure.")
-    return kinds[0].id
+    return kind.id
 
 
 def _soonest_anywhere(openings: Iterable[Openings]) -> list[SlotName]:

@@ -80,7 +80,7 @@ def present(session: Session, *, now: datetime) -> Present:
     today = {place.id: local_date(now, zone_of(place.time_zone)) for place in places.values()}
     posts = _posts(session, today)
     licences = licensing.licences_of(session, posts.keys())
-    kind = next((kind for kind in kinds if kind.new_patient), None)
+    kind = practice.goal_type(kinds)
     access = access_goal.measure(session, now=now, appointment_type_id=kind.id, history=False) if kind else None
     return Present(policy, kinds, places, today, posts, licences, access)
 

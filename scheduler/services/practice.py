@@ -1,7 +1,7 @@
 """The practice as its visitors see it: policy, locations, therapists, appointment types."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import select
@@ -31,8 +31,13 @@ def appointment_types(session: Session) -> Sequence[AppointmentType]:
 
 
 def new_patient_types(session: Session) -> Sequence[AppointmentType]:
-    """The kinds of visit that the access goal is about; the first is what the clinic means by it."""
+    """The kinds of visit that the access goal is about."""
     return [kind for kind in appointment_types(session) if kind.new_patient]
+
+
+def goal_type(kinds: Iterable[AppointmentType]) -> AppointmentType | None:
+    """The first new-patient type: what the clinic means by its goal, and what new visitors are shown times of."""
+    return next((kind for kind in kinds if kind.new_patient), None)
 
 
 def active_therapists(session: Session) -> Sequence[Therapist]:

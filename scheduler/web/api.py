@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 from apiflask import APIBlueprint
 from flask import Response, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from scheduler.db import reading, transaction
@@ -30,20 +29,13 @@ def _well_formed() -> None:
         if len(values) > 1:
             raise Invalid(field, "is given more than once")
     if request.method == "POST":
-        body = _body()
+        body = request.get_data()
         if request.content_length is None and len(body) >= (request.max_content_length or 0):
             raise RequestEntityTooLarge  # sent in chunks, it was only read up to the limit
         if body and not request.is_json:
             raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
         if not isinstance(request.get_json(force=True, silent=True), dict):
             raise BadRequest("The body must be a JSON object, such as {}.")
-
-
-def _body() -> bytes:
-    try:
-        return request.get_data()
-    except (OSError, ParseException) as error:  # chunks that are none
-        raise BadRequest("The body could not be read.") from error
 
 
 @api.get("/locations")

@@ -30,7 +30,7 @@ def language() -> str:
 
 def other_languages() -> dict[str, str]:
     """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
-    if request.method != "GET" or request.endpoint is None:
+    if request.method not in {"GET", "HEAD"} or request.endpoint is None:
         return {}
     # The visitor's own words are added as text: as arguments of url_for some of them would be instructions.
     here = quote(request.script_root + request.path)

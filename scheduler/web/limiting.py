@@ -35,4 +35,5 @@ def network() -> str:
         address = ip_address(told if told.count(":") != 1 else told.partition(":")[0])
     except ValueError:
         return "unknown"
+    address = getattr(address, "ipv4_mapped", None) or address  # what a socket for both kinds calls an IPv4 address
     return str(address) if address.version == IPV4 else str(ip_network((address, 64), strict=False))

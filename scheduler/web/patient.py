@@ -22,7 +22,7 @@ def front_page() -> str:
     now = context().clock.now()
     with reading(context().engine) as session:
         clinic = practice.policy(session)
-        kind = next(iter(practice.new_patient_types(session)), None)
+        kind = practice.goal_type(practice.appointment_types(session))
         access = access_goal.measure(session, now=now, appointment_type_id=kind.id) if kind else None
     places = [
         (at.location, [shown(slot, at.location.name, at.location.time_zone, now) for slot in at.starts])

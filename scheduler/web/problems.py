@@ -7,7 +7,8 @@ import structlog
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response, g, render_template, request
-from werkzeug.exceptions import HTTPException, TooManyRequests
+from gunicorn.http.errors import NoMoreData, ParseException
+from werkzeug.exceptions import BadRequest, HTTPException, TooManyRequests
 from werkzeug.exceptions import NotFound as NoRoute
 
 from scheduler.errors import ClinicError, Conflict, ConstraintViolated, Invalid, NotFound, TooMany, Unavailable
@@ -36,6 +37,8 @@ def install(app: APIFlask) -> None:
     app.register_error_handler(ClinicError, clinic_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(HTTPError, validation_error)
+    app.register_error_handler(ParseException, unreadable)
+    app.register_error_handler(NoMoreData, unreadable)
 
 
 def problem(status: int, code: str, detail: str, title: str | None = None, **more: Any) -> Response:  # noqa: ANN401
@@ -44,7 +47,7 @@ def problem(status: int, code: str, detail: str, title: str | None = None, **mor
     title = title or TITLES[code]
     if not request.path.startswith("/api/"):
         fields = [error["field"] for error in more.get("errors", ())]
-        page = render_template("error.html", status=status, fields=fields)
+        page = render_template("error.html", status=status, code=code, fields=fields)
         return Response(page, status, mimetype="text/html")
     body = {"type": kind, "title": title, "status": status, "detail": detail, **more}
     return Response(orjson.dumps(body), status, content_type="application/problem+json")
@@ -94,6 +97,11 @@ def validation_error(error: HTTPError) -> Response:
     """Tell every field that a schema refused, by its dotted name in the request."""
     fields = next(iter(error.detail.values())) if isinstance(error.detail, dict) and error.detail else {}
     return invalid(*((field, _plain(message)) for field, messages in fields.items() for message in messages))
+
+
+def unreadable(_error: Exception) -> Response:
+    """Refuse a body whose chunks are none; gunicorn finds that out only while it is read."""
+    return http_error(BadRequest("The body could not be read."))
 
 
 def retry_later(answer: Response, seconds: int) -> Response:

@@ -1,14 +1,13 @@
 """Pages that are alike for everybody: written once for as long as no row changes and no minute passes.
 
 That is exact, not a guess at how old a page may be: the database says whether anything was committed, and every rule
-that time alone changes does so with a whole minute's beginning or just after it.
+that time alone changes does so with a whole minute's beginning or just after it, or where hours are rounded to it.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, wraps
 from hashlib import sha256
-from threading import Lock
 
 from flask import Response, request
 from sqlalchemy import Engine
@@ -21,7 +20,9 @@ from scheduler.web.language import language
 
 PAGES_KEPT = 256
 MINUTE = timedelta(minutes=1)
-State = tuple[Engine, str, int, int, str, str]
+SECOND = timedelta(seconds=1)
+ROUNDED_OFF = 18 * SECOND  # half of the hundredth of an hour that the access goal is measured in
+State = tuple[Engine, str, tuple[int, ...], str, str]
 
 
 def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
@@ -32,13 +33,9 @@ def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
         page = view()
         return page, sha256(page.encode()).hexdigest()[:32]
 
-    writing = Lock()  # of many who wait for the same page after a change, one writes it
-
     @wraps(view)
     def answer() -> BaseResponse:
-        state = _state(context().clock.now())
-        with writing:
-            page, etag = written(state)
+        page, etag = written(_state(context().clock.now()))
         response = Response(page, mimetype="text/html")
         response.headers["Cache-Control"] = "no-cache"
         response.set_etag(etag)
@@ -49,6 +46,8 @@ def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
 
 def _state(now: datetime) -> State:
     """All that such a page depends on; read before the page is written, so that it is never older than this."""
-    begun, begun_before = ((moment - EPOCH) // MINUTE for moment in (now, now - MICROSECOND))
+    second = now.replace(microsecond=0)
+    moments = (now, now - MICROSECOND, second + ROUNDED_OFF, second + ROUNDED_OFF - SECOND)
+    minutes = tuple((moment - EPOCH) // MINUTE for moment in moments)
     engine = context().engine
-    return engine, change_counter(engine), begun, begun_before, request.full_path, language()
+    return engine, change_counter(engine), minutes, request.script_root + request.full_path, language()

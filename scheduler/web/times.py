@@ -22,6 +22,7 @@ class Shown:
     day: str
     hour: str
     zone: str
+    when: str
     soon: str
     iso: str
     now: datetime
@@ -29,7 +30,7 @@ class Shown:
     @property
     def moment(self) -> str:
         """All but the place."""
-        return ", ".join(filter(None, (self.soon, self.day, f"{self.hour} {self.zone}")))
+        return ", ".join(filter(None, (self.soon, self.when)))
 
     @property
     def distance(self) -> str:
@@ -49,6 +50,7 @@ def shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
         day=words.day(*at),
         hour=words.hour(*at),
         zone=words.zone_name(*at),
+        when=words.when(*at),
         soon=_soon(words.days_ahead(slot.starts_at, zone, now)),
         iso=slot.starts_at.astimezone(zone_of(zone)).isoformat(timespec="minutes"),
         now=now,
@@ -71,7 +73,7 @@ def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list
     A day is the location's own: the same moment may be two days.
     """
     days = []
-    in_days = sorted(_once(starts), key=lambda start: start.iso[:10])
+    in_days = sorted(once(starts), key=lambda start: start.iso[:10])
     for _, of_day in groupby(in_days, key=lambda start: start.iso[:10]):
         on_day = sorted(of_day, key=lambda start: start.place)  # and soonest first, through a night of two zone names
         places = [(place, zone, list(at)) for (place, zone), at in groupby(on_day, key=_where)]
@@ -84,7 +86,8 @@ def _where(start: Shown) -> tuple[str, str]:
     return start.place, start.zone
 
 
-def _once(starts: Iterable[Shown]) -> list[Shown]:
+def once(starts: Iterable[Shown]) -> list[Shown]:
+    """Of those at one place and moment only the first: who gives it comes later."""
     seen: dict[tuple[int, datetime], Shown] = {}
     for start in starts:
         seen.setdefault((start.slot.location_id, start.slot.starts_at), start)

@@ -11,6 +11,7 @@ import orjson
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
+from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler import calendars
@@ -27,10 +28,12 @@ from scheduler.web.forms import BookingForm
 from scheduler.web.language import language
 from scheduler.web.limiting import hashed_address
 from scheduler.web.shared import shared
-from scheduler.web.times import Shown, by_day, shown
+from scheduler.web.times import Shown, by_day, once, shown
 
 visits = APIBlueprint("visits", __name__, enable_openapi=False)
 TIMES_ON_A_PAGE = 120
+UNKNOWN = "There is nothing with this number."  # pages name the field only
+KEY = re.compile(r"[0-9a-f]{32}")
 SHORT = "in-short"
 REVIEW = "review"
 
@@ -135,6 +138,13 @@ def calendar(token: str) -> BaseResponse:
     return answer
 
 
+@visits.before_request
+def _own() -> None:
+    """Refuse what another site's page makes a browser send; browsers say so by themselves, others say nothing."""
+    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden
+
+
 @visits.after_request
 def _private(answer: Response) -> Response:
     """What stands behind a link, a refusal too, is kept by no cache."""
@@ -147,7 +157,7 @@ def _asked(name: str) -> str:
     """What the address says once under this name, or nothing; raises Invalid for twice."""
     first, *more = request.args.getlist(name) or [""]
     if more:
-        raise Invalid(name, gettext("There is nothing with this number."))
+        raise Invalid(name, UNKNOWN)
     return first
 
 
@@ -155,7 +165,7 @@ def _number(name: str) -> int | None:
     """An id in the address; raises Invalid for a text that is none."""
     text = _asked(name)
     if text and not re.fullmatch(schemas.ID, text):
-        raise Invalid(name, gettext("There is nothing with this number."))
+        raise Invalid(name, UNKNOWN)
     return int(text) if text else None
 
 
@@ -163,8 +173,9 @@ def _kind_id(kinds: Sequence[AppointmentType]) -> int:
     """The kind of visit that the address names, else the first for new patients, else the first."""
     asked = _number("type")
     if asked is not None and asked not in {kind.id for kind in kinds}:
-        raise Invalid("type", gettext("There is nothing with this number."))
-    return asked or next((kind.id for kind in kinds if kind.new_patient), kinds[0].id if kinds else 0)
+        raise Invalid("type", UNKNOWN)
+    proposed = practice.goal_type(kinds) or next(iter(kinds), None)
+    return asked or (proposed.id if proposed else 0)
 
 
 def _after() -> tuple[datetime, int] | None:
@@ -240,9 +251,7 @@ def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
     with reading(context().engine) as session:
         clinic = practice.policy(session)
         offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
-        others = [_shown(offer, now) for offer in offers]
-    if request.method == "GET":
-        form = BookingForm(formdata=None)
+        others = once(_shown(offer, now) for offer in offers)
     page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form)
     return make_response(page, 409)
 
@@ -258,7 +267,8 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
         remind_by_email=form.email.data is not None,
         remind_by_sms=False,
     )
-    words = [slot, request.args.get("type"), *(field.data for field in form)]
+    key = form.key.data if KEY.fullmatch(form.key.data or "") else uuid4().hex  # a form not ours repeats no booking
+    words = [slot, request.args.get("type"), key, *(field.data for field in form if field is not form.key)]
     body = sha256(orjson.dumps(words)).hexdigest()
     return BookVisit(
         slot_id=slot,

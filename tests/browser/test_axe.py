@@ -81,7 +81,7 @@ def makes_mistakes(patient: Visitor) -> None:
     patient.types("E-mail", "nobody")
     patient.types("Phone", "12")
     patient.presses("Continue")
-    patient.reads("Who comes?")
+    patient.reads("Your details")
 
 
 def corrects_them(patient: Visitor) -> None:

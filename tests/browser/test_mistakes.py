@@ -30,7 +30,7 @@ def test_an_empty_form_is_refused_and_says_at_each_field_what_is_missing(
         with patient.page.expect_response(lambda answer: answer.request.method == "POST") as answer:
             patient.presses("Continue")
         assert answer.value.status == 422
-        patient.reads("Who comes?")
+        patient.reads("Your details")
         assert patient.page.title().startswith(patient.words("Mistake:"))
         summary = patient.page.get_by_role("alert")
         expect(summary.get_by_role("link")).to_have_text([patient.words(text) for text in MISTAKES.values()])
@@ -72,7 +72,7 @@ def test_changing_something_keeps_all_that_was_typed(visit: Visit, language: str
         patient.presses("Continue")
         patient.reads("Is this right?")
         patient.presses("Change something")
-        patient.reads("Who comes?")
+        patient.reads("Your details")
         expect(patient.page.get_by_role("alert")).to_have_count(0)
         assert_all_is_there(patient, email=patient.email)
         patient.types("Your name", "Alex Other")
@@ -132,7 +132,7 @@ def test_a_time_that_is_gone_before_anything_is_typed_has_others_beside_it(visit
         patient.presses("Book this time")
         patient.reads("Somebody was a moment faster")
         patient.page.locator(".stack a").first.click()
-        patient.reads("Who comes?")
+        patient.reads("Your details")
         assert patient.slot() != gone
 
 

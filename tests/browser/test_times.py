@@ -63,7 +63,7 @@ def test_a_time_reads_the_same_from_the_first_page_to_the_confirmation(
         patient.presses("Schedule an appointment")
         patient.reads("Choose a time")
         patient.page.locator(".times a", has_text=f"{hour(start, language)}, {label}").click()
-        patient.reads("Who comes?")
+        patient.reads("Your details")
         assert patient.time() == label
         patient.introduces_themselves()
         patient.presses("Continue")
@@ -131,4 +131,5 @@ def words_for(start: dict[str, Any], language: str) -> str:
     weekday, month = WEEKDAYS[language][at.weekday()], MONTHS[language][at.month - 1]
     day = {"en": f"{weekday}, {month} {at.day}", "es": f"{weekday} {at.day} de {month}"}[language]
     clock = CLOCKS[place["time_zone"], bool(at.dst())][language]
-    return f"{day}, {hour(start, language)} {clock}, {place['name']}"
+    pause = {"en": "", "es": ","}[language]
+    return f"{day}, {hour(start, language)}{pause} {clock}, {place['name']}"

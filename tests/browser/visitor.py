@@ -98,7 +98,7 @@ class Visitor:
     def reaches_details(self) -> None:
         self.opens("/")
         self.presses("Book this time")
-        self.reads("Who comes?")
+        self.reads("Your details")
 
     def reaches_check(self) -> None:
         self.reaches_details()

@@ -80,8 +80,8 @@ def listed(page: Page) -> list[tuple[str, str, str]]:
 def walked(page: Page) -> list[tuple[str, str, str]]:
     """Every start of this page and all the later ones."""
     found = listed(page)
-    while any(link.text == "Later times" for link in page.main.all("a")):
-        page = page.follow("Later times")
+    while any(link.text == "More times, later" for link in page.main.all("a")):
+        page = page.follow("More times, later")
         assert listed(page)
         found += listed(page)
     return found
@@ -136,7 +136,7 @@ def test_filters_stand_in_the_address_and_are_kept_on_the_way(client: FlaskClien
         assert chosen(page) == {"type": "1", "location": "", "therapist": ""} | {k: v for k, v in asked.items() if v}
         shown = {slot for slot, _, _ in listed(page)}
         assert shown == {str(offer.slot) for offer in clinic.offers(**find)[: len(shown)]}  # type: ignore[arg-type]
-        later = page.follow("Later times")
+        later = page.follow("More times, later")
         assert chosen(later) == chosen(page)
         detail = look(client, next(link for link in page.links() if link.startswith("/book/")))
         kind = asked.get("type") or "1"
@@ -366,7 +366,7 @@ def details(client: FlaskClient, clinic: Clinic, language: str = "en") -> Page:
 def test_a_visit_is_booked_in_three_pages(client: FlaskClient, clinic: Clinic) -> None:
     times = look(client, "/book")
     page = look(client, next(link for link in times.links() if link.startswith("/book/")))
-    assert page.heading == "Who comes?"
+    assert page.heading == "Your details"
     check = page.press(CONTINUE, **{**PAT, "phone": "(217) 555-0142"})
     assert (check.status, check.heading) == (200, "Is this right?")
     facts = [one.text for one in check.main.one("dl").all("dd")]
@@ -395,7 +395,7 @@ def test_looking_over_keeps_nothing_and_changing_gives_everything_back(client: F
     page = details(client, clinic)
     check = page.press(CONTINUE, **PAT, needling="none", language="es")
     back = check.press(CHANGE)
-    assert back.heading == "Who comes?"
+    assert back.heading == "Your details"
     assert back.form.fields == page.form.fields | PAT | {"needling": "none", "language": "es"}
     assert back.press(CONTINUE).heading == "Is this right?"
     assert everything(clinic.engine) == before
@@ -634,7 +634,7 @@ def test_a_hidden_field_that_is_missing_books_nothing_wrong(client: FlaskClient,
     data.pop(missing, None)
     page = after(client, address, data)
     headings = {"key": "Your visit is booked", "needling": "Your visit is booked", "step": "Is this right?"}
-    assert page.heading == headings.get(missing, "Who comes?")
+    assert page.heading == headings.get(missing, "Your details")
     assert len(stored(clinic)) == (page.heading == "Your visit is booked")
 
 
@@ -692,7 +692,7 @@ def test_a_text_replaced_more_than_a_day_ago_is_to_be_read_again(
     published(clinic, "2027-01-01")
     clock.at += timedelta(hours=24)
     again = check.press(BOOK)
-    assert (again.status, again.heading) == (422, "Who comes?")
+    assert (again.status, again.heading) == (422, "Your details")
     assert again.problems == {
         "acknowledged": "This text has changed meanwhile: please read it again and tick this box."
     }
@@ -817,7 +817,7 @@ def test_a_taken_time_opened_anew_links_to_the_others(client: FlaskClient, clini
     assert (page.status, page.heading) == (409, GONE)
     assert page.main.all("form") == []
     assert (
-        page.follow("Today, Monday, November 23, 11:00 AM Central Standard Time, Springfield").heading == "Who comes?"
+        page.follow("Today, Monday, November 23, 11:00 AM Central Standard Time, Springfield").heading == "Your details"
     )
 
 
@@ -900,3 +900,13 @@ def test_the_kind_of_visit_is_kept_to_the_end(client: FlaskClient, clinic: Clini
         kinds = session.scalars(select(Appointment.appointment_type_id)).all()
         assert session.scalars(select(Therapist.name)).one() == "Ana Abbott"
     assert sorted(kinds) == [1, 2]
+
+
+@on_sqlite
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-origin", 422), ("none", 422), (None, 422)])
+def test_another_sites_page_cannot_make_a_browser_book(
+    client: FlaskClient, clinic: Clinic, site: str | None, status: int
+) -> None:
+    slot = clinic.offers()[0].slot
+    headers = {"Sec-Fetch-Site": site} if site else {}
+    assert client.post(f"/book/{slot}", data={"step": "book"}, headers=headers).status_code == status

@@ -38,7 +38,7 @@ KEPT = {
     "es": "Normalmente podemos atenderle en menos de {} horas. En este momento eso se cumple en todas",
 }
 NOT_KEPT = {"en": "Our goal is to see you within {} hours.", "es": "Nuestra meta es atenderle en menos de {} horas."}
-MEASURED = "In the last 28 days a visit within 48 hours was on offer {}% of the time."
+MEASURED = "In the last 28 days a visit within our goal was on offer {}% of the time."
 TOO_NEW = "We have measured this for less than a week, so there is no figure yet for how often it holds."
 CLAIMS = ("licensed", "everywhere", "within_goal")
 
@@ -67,7 +67,7 @@ def test_the_soonest_visit_stands_in_plain_words(client: FlaskClient, clinic: Cl
     assert soonest.text == "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield · in 60 minutes"
     assert soonest.one("time").attributes["datetime"] == "2026-11-23T10:00-06:00"
     book = page.follow("Book this time")
-    assert (book.status, book.heading) == (200, "Who comes?")
+    assert (book.status, book.heading) == (200, "Your details")
     assert str(clinic.offers(limit=1)[0].slot) in book.address
 
 
@@ -205,7 +205,7 @@ def measured(clinic: Clinic, days: int, kept: int, of: int) -> None:
 
 @on_sqlite
 def test_the_measured_share_is_one_line_rounded_down(client: FlaskClient, clinic: Clinic) -> None:
-    spanish = "En los últimos 28 días hubo una visita disponible en menos de 48 horas el {}% del tiempo."
+    spanish = "En los últimos 28 días hubo una visita disponible dentro de nuestra meta el {}% del tiempo."
     for kept, of, percent in ((1, 1, 100), (999, 1000, 99), (2, 3, 66), (0, 5, 0), (29, 100, 29), (57, 100, 57)):
         measured(clinic, 20, kept, of)
         assert promise(look(client, "/")) == f"{KEPT['en'].format(48)} {MEASURED.format(percent)}"
@@ -226,7 +226,7 @@ def test_a_share_is_told_from_a_week_of_history_on(client: FlaskClient, clinic: 
         clinic.record_access()
         clock.at += timedelta(days=1)
         clinic.plan()
-    assert promise(look(client, "/")).endswith(MEASURED.replace("48", "24").format(87))  # all but the Saturday: 7 of 8
+    assert promise(look(client, "/")).endswith(MEASURED.format(87))  # all but the Saturday: 7 of 8
 
 
 # --- no page claims what the rows deny

@@ -1,8 +1,10 @@
 """A page that is written once for all is never older than the rows, the minute, its address or its language."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -11,10 +13,12 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event, update
 
+from config import Settings
+from scheduler.app import create_app
 from scheduler.clock import FixedClock
 from scheduler.db import change_counter, make_engine, transaction
 from scheduler.models import ClinicPolicy
-from tests.clinic import HOUR, Clinic
+from tests.clinic import HOUR, Clinic, at
 from tests.conftest import MONDAY_MORNING
 
 PAGES = ("/", "/book", "/explainer", "/contact")
@@ -160,3 +164,61 @@ def test_the_counter_stays_while_only_reading_and_changes_with_every_commit(engi
         clinic.policy(clinic_name=name)
         seen.append(change_counter(engine))
     assert len(set(seen)) == len(seen)
+
+
+def test_threads_that_ask_first_at_different_moments_are_told_of_the_same_state(
+    client: FlaskClient, clinic: Clinic, engine: Engine
+) -> None:
+    """SQLite counts changes for each connection from where that began."""
+    first = str(clinic.offers()[0].slot)
+    assert f'/book/{first}"' in page(client, "/book")
+    clinic.book(first)
+    clinic.policy(clinic_name="Another Name")
+    with ThreadPoolExecutor(4) as threads:
+        pages = list(threads.map(lambda _: page(client.application.test_client(), "/book"), range(8)))
+    assert {f'/book/{first}"' in one for one in pages} == {False}
+    assert all("Another Name" in one for one in pages)
+    counters = [change_counter(engine)]
+    with ThreadPoolExecutor(1) as thread:
+        counters += [thread.submit(change_counter, engine).result()]
+        clinic.policy(clinic_name="Again Another")
+        counters += [thread.submit(change_counter, engine).result()]
+    assert counters[2] not in counters[:2]
+
+
+def test_a_connection_that_was_cut_is_replaced_and_told_from_the_one_before(clinic: Clinic, engine: Engine) -> None:
+    seen = {change_counter(engine)}
+    for name in ("A", "B", "C"):
+        clinic.policy(clinic_name=name)
+        engine.dispose()
+        seen.add(change_counter(engine))
+    assert len(seen) == 4
+
+
+def test_a_question_about_the_headers_alone_changes_nothing_for_others(client: FlaskClient, clinic: Clinic) -> None:
+    client.head("/?head=1")
+    assert "Español" in page(client, "/?head=1")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_database_that_is_away_is_told_as_such(
+    settings: Settings, clock: FixedClock, path: str, tmp_path: Path
+) -> None:
+    for url in ("postgresql+psycopg://nobody@127.0.0.1:9/nothing", f"sqlite:///{tmp_path}/no/such/folder.db"):
+        answer = create_app(settings, make_engine(url), clock).test_client().get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+def test_page_and_program_tell_the_same_verdict_in_every_second(
+    client: FlaskClient, clinic: Clinic, clock: FixedClock
+) -> None:
+    """Hours are rounded to two decimals, so the verdict turns 18 seconds before a whole minute."""
+    clinic.policy(access_goal_hours=2, booking_notice_minutes=60)
+    morning = at("2026-11-24T14:00:00+00:00")  # 8:00 in Chicago, when work begins
+    told = set()
+    for second in range(-62, 3):
+        clock.at = morning - 2 * HOUR + timedelta(seconds=second)
+        within = client.get("/api/v1/access").get_json()["overall"]["within_goal"]
+        assert ("We can typically see you" in page(client, "/")) == within, second
+        told.add(within)
+    assert told == {False, True}

@@ -141,15 +141,7 @@ def nothing_left(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
 
 def nothing_entered(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
     with transaction(clinic.engine) as session:
-        for table in (
-            "slot",
-            "working_hours",
-            "license",
-            "therapist_language",
-            "therapist",
-            "location",
-            "appointment_type",
-        ):
+        for table in ENTERED:
             session.execute(text(f"DELETE FROM {table}"))
     return {address: Stop(address) for address in ("/", "/book", "/contact", "/explainer")}
 
