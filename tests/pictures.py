@@ -37,6 +37,7 @@ def take(folder: Path, language: str, chosen: Sequence[str]) -> None:
                 page = context.new_page()
                 for name in track(_walk(page, server.url, language), f"Pictures, {screen}", total=len(PAGES)):
                     if name in chosen:
+                        page.evaluate("scrollTo(0, 0)")
                         page.screenshot(path=folder / f"{name}-{screen}.png", full_page=chosen is PAGES)
         browser.close()
 
