@@ -27,20 +27,25 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What stands in the calendar. The same `uid` always; `sequence` rises with every change of the visit."""
+    """A visit as calendars know it, in messages and on pages alike; `sequence` rises with every change of it.
 
-    uid: str
+    `sender` is the clinic's e-mail address, whose domain makes the visit's name one that nobody else gives.
+    """
+
+    visit_id: UUID
+    sender: str
     sequence: int
     starts_at: datetime
     ends_at: datetime
     summary: str
-    location: str
-    description: str
+    clinic: str
+    place: str
+    address: str
+    phone: str
 
-
-def uid(visit_id: UUID, sender: str) -> str:
-    """A visit's name in every calendar, in messages and on pages alike; `sender` is the clinic's address."""
-    return f"{visit_id.hex}@{sender.partition('@')[2]}"
+    @property
+    def uid(self) -> str:
+        return f"{self.visit_id.hex}@{self.sender.partition('@')[2]}"
 
 
 def write(entry: Entry, invitation: Invitation | None, *, now: datetime) -> str:
@@ -52,8 +57,8 @@ def write(entry: Entry, invitation: Invitation | None, *, now: datetime) -> str:
         start=entry.starts_at,
         end=entry.ends_at,
         summary=entry.summary,
-        location=entry.location,
-        description=entry.description,
+        location=f"{entry.place}, {entry.address}",
+        description=f"{entry.clinic}, {entry.phone}",
         status=STATUS.CANCELLED if invitation is not None and invitation.cancelled else STATUS.CONFIRMED,
     )
     calendar = Calendar()

@@ -193,7 +193,7 @@ def _watch(engine: Engine) -> "_Watch":
 
 @dataclass(slots=True)
 class _Watch:
-    """One connection of a process, kept: one from the pool would take thirty times as long.
+    """One connection of a process, kept: to take one from the pool each time costs more than the question.
 
     SQLite's data_version compares on one connection only, and only while that writes nothing; so `number` tells the
     answers of one connection from those of the one before it. On PostgreSQL the answer is the snapshot.

@@ -109,13 +109,16 @@ def _part(text: str, subtype: str, **parameters: str) -> MIMEText:
 
 def _calendar_part(letter: Letter, sender: str, now: datetime) -> MIMEText:
     entry = Entry(
-        uid=calendars.uid(letter.visit_id, sender),
+        visit_id=letter.visit_id,
+        sender=sender,
         sequence=letter.sequence,
         starts_at=letter.starts_at,
         ends_at=letter.ends_at,
         summary=gettext("Physical therapy visit"),
-        location=f"{letter.place}, {letter.address}",
-        description=f"{letter.clinic}, {letter.phone}",
+        clinic=letter.clinic,
+        place=letter.place,
+        address=letter.address,
+        phone=letter.phone,
     )
     cancelled = letter.kind == Kind.CANCELLATION
     invitation = Invitation(sender, _harmless(letter.clinic), letter.recipient, cancelled=cancelled)

@@ -54,6 +54,16 @@ class Clinic:
         clinic.plan()
         return clinic
 
+    @classmethod
+    def of_one_day(cls, engine: Engine, clock: Clock, keys: Keyring) -> "Clinic":
+        """With a calendar of one day, which is made at once."""
+        clinic = cls(engine, clock, keys)
+        clinic.policy(booking_horizon_days=12)
+        clinic.add_kinds()
+        clinic.add_hours(clinic.add_therapist(), clinic.add_location(), weekdays=[3])
+        clinic.plan()
+        return clinic
+
     def add_kinds(self, kinds: tuple[tuple[str, int, bool, bool], ...] = KINDS, buffer_minutes: int = 0) -> None:
         with transaction(self.engine) as session:
             for position, (name, minutes, new_patient, needling) in enumerate(kinds, start=1):

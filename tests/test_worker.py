@@ -48,12 +48,7 @@ def _quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
     """A clinic with the calendar of one day."""
-    clinic = Clinic(engine, clock, keys)
-    clinic.policy(booking_horizon_days=12)
-    clinic.add_kinds()
-    clinic.add_hours(clinic.add_therapist(), clinic.add_location(), weekdays=[3])
-    clinic.plan()
-    return clinic
+    return Clinic.of_one_day(engine, clock, keys)
 
 
 def worker_of(clinic: Clinic, connect: Callable[[], Post]) -> Worker:

@@ -125,13 +125,16 @@ def calendar(token: str) -> BaseResponse:
         return redirect(url_for("visits.manage", token=token), 303)
     place = appointment.location
     entry = Entry(
-        uid=calendars.uid(appointment.id, context().settings.mail_from),
+        visit_id=appointment.id,
+        sender=context().settings.mail_from,
         sequence=appointment.visit_version - 1,
         starts_at=appointment.starts_at,
         ends_at=appointment.ends_at,
         summary=gettext("Physical therapy visit"),
-        location=f"{place.name}, {place.address}",
-        description=f"{clinic.clinic_name}, {place.phone}",
+        clinic=clinic.clinic_name,
+        place=place.name,
+        address=place.address,
+        phone=place.phone,
     )
     answer = Response(calendars.write(entry, None, now=context().clock.now()), mimetype="text/calendar")
     answer.headers["Content-Disposition"] = 'attachment; filename="visit.ics"'

@@ -157,12 +157,7 @@ class Outbox:
 @pytest.fixture
 def box(engine: Engine, clock: FixedClock, keys: Keyring) -> Outbox:
     """With a calendar of one day, which is made at once."""
-    clinic = Clinic(engine, clock, keys)
-    clinic.policy(booking_horizon_days=12)
-    clinic.add_kinds()
-    clinic.add_hours(clinic.add_therapist(), clinic.add_location(), weekdays=[3])
-    clinic.plan()
-    return Outbox(clinic)
+    return Outbox(Clinic.of_one_day(engine, clock, keys))
 
 
 def lease(minutes: float = 1) -> Lease:

@@ -64,7 +64,8 @@ def test_a_page_is_written_once_while_nothing_changes(
         assert page(client, path) == first
         return reads() > 0
 
-    assert not all(is_read_again() for _ in range(50))  # other tests' databases on PostgreSQL share its snapshot
+    tries = 1 if clinic.engine.name == "sqlite" else 50  # other tests' databases on PostgreSQL share its snapshot
+    assert not all(is_read_again() for _ in range(tries))
     reads()
     clinic.policy(clinic_name="Another Name")
     page(client, path)

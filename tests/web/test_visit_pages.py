@@ -47,6 +47,13 @@ def event_of(answer: TestResponse) -> Event:
     return event
 
 
+def bring_to(state: str, clinic: Clinic, clock: FixedClock, token: str) -> None:
+    if state == "cancelled":
+        clinic.cancel(token)
+    if state == "begun":
+        clock.at += timedelta(hours=1)
+
+
 def test_the_page_of_a_visit_says_when_where_and_with_whom(client: FlaskClient, token: str) -> None:
     page = look(client, f"/appointments/{token}")
     assert (page.status, page.heading) == (200, "Your visit")
@@ -65,10 +72,7 @@ def test_the_page_of_a_visit_says_when_where_and_with_whom(client: FlaskClient, 
 def test_nothing_behind_a_link_tells_of_the_patient(
     client: FlaskClient, clinic: Clinic, clock: FixedClock, token: str, state: str
 ) -> None:
-    if state == "cancelled":
-        clinic.cancel(token)
-    if state == "begun":
-        clock.at += timedelta(hours=1)
+    bring_to(state, clinic, clock, token)
     found = [*answers(client, token), client.post(f"/appointments/{token}/cancel")]
     for answer in found:
         everything_sent = answer.get_data(as_text=True) + str(answer.headers)
@@ -80,10 +84,7 @@ def test_nothing_behind_a_link_tells_of_the_patient(
 def test_what_stands_behind_a_link_is_kept_by_nobody_and_told_to_nobody(
     client: FlaskClient, clinic: Clinic, clock: FixedClock, token: str, state: str
 ) -> None:
-    if state == "cancelled":
-        clinic.cancel(token)
-    if state == "begun":
-        clock.at += timedelta(hours=1)
+    bring_to(state, clinic, clock, token)
     asked = "no-such-token" if state == "unknown" else token
     found = [*answers(client, asked), *answers(client, asked, "HEAD"), client.post(f"/appointments/{asked}/cancel")]
     assert {answer.status_code for answer in found} <= {200, 303, 404, 409}
@@ -94,10 +95,7 @@ def test_what_stands_behind_a_link_is_kept_by_nobody_and_told_to_nobody(
 @pytest.mark.parametrize("state", ["booked", "cancelled", "begun"])
 def test_looking_changes_no_row(client: FlaskClient, clinic: Clinic, clock: FixedClock, token: str, state: str) -> None:
     """Whoever previews links, a mail scanner or a browser, must not cancel a visit."""
-    if state == "cancelled":
-        clinic.cancel(token)
-    if state == "begun":
-        clock.at += timedelta(hours=1)
+    bring_to(state, clinic, clock, token)
     slot = clinic.offers(limit=1)[0].slot
     others = ("/", "/book", "/book?type=2", f"/book/{slot}", "/book/1-1-1", "/contact", "/explainer", "/nothing")
     before = everything(clinic.engine)
