@@ -205,18 +205,22 @@ class _Watch:
     process: int = 0
     number: int = 0
     connection: Any = None
+    begun: int = 0
+    answer: str = ""
 
     def state(self) -> str:
+        """The state at some moment of this call: threads that wait for each other share the next answer."""
+        begun_before = self.begun
         with self.lock:
+            if self.begun > begun_before and self.answer:  # asked since this call began, by another thread
+                return self.answer
+            self.begun, self.answer = self.begun + 1, ""
             try:
-                return self._asked()
+                self.answer = self._asked()
             except self.engine.dialect.loaded_dbapi.Error:  # the connection was cut: a new one is asked
                 self._leave()
-            try:
-                return self._asked()
-            except self.engine.dialect.loaded_dbapi.Error as error:
-                self._leave()
-                raise Unavailable("The database cannot be reached now.") from error
+                self.answer = self._asked_anew()
+            return self.answer
 
     def close(self) -> None:
         with self.lock:
@@ -231,6 +235,13 @@ class _Watch:
             if self.engine.dialect.name == "postgresql":
                 self.connection.dbapi_connection.autocommit = True
         return f"{self.number} {self.connection.cursor().execute(self.question).fetchone()}"
+
+    def _asked_anew(self) -> str:
+        try:
+            return self._asked()
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            self._leave()
+            raise Unavailable("The database cannot be reached now.") from error
 
     def _leave(self) -> None:
         if self.connection is not None:

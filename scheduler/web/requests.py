@@ -33,9 +33,7 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers["X-Request-Id"] = g.request_id
+    response.headers.extend(HEADERS, **{"X-Request-Id": g.request_id})
     if request.endpoint not in QUIET:
         error = g.get("error")
         log.log(

@@ -6,9 +6,11 @@ that time alone changes does so with a whole minute's beginning or just after it
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import lru_cache, wraps
+from functools import wraps
 from hashlib import sha256
+from threading import Condition
 
+from cachetools import LRUCache, cached
 from flask import Response, request
 from sqlalchemy import Engine
 from werkzeug.wrappers import Response as BaseResponse
@@ -27,11 +29,12 @@ State = tuple[Engine, str, tuple[int, ...], str, str]
 
 def shared(view: Callable[[], str]) -> Callable[[], BaseResponse]:
     """Answer with what the view wrote in the same state; a browser that has it already is only told so."""
+    kept: LRUCache[State, tuple[bytes, str]] = LRUCache(PAGES_KEPT)
 
-    @lru_cache(maxsize=PAGES_KEPT)
-    def written(_state: State) -> tuple[str, str]:
-        page = view()
-        return page, sha256(page.encode()).hexdigest()[:32]
+    @cached(kept, key=lambda state: state, condition=Condition())  # who asks for a page being written waits for it
+    def written(_state: State) -> tuple[bytes, str]:
+        page = view().encode()
+        return page, sha256(page).hexdigest()[:32]
 
     @wraps(view)
     def answer() -> BaseResponse:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 
 from flask_babel import gettext
 
 from scheduler import words
-from scheduler.services.availability import SlotName
+from scheduler.services.availability import Offer, SlotName
 from scheduler.timeline import zone_of
 from scheduler.web.language import language
 
@@ -51,13 +52,15 @@ def shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
         hour=words.hour(*at),
         zone=words.zone_name(*at),
         when=words.when(*at),
-        soon=_soon(words.days_ahead(slot.starts_at, zone, now)),
+        soon=_soon(words.days_ahead(slot.starts_at, zone, now), language()),
         iso=slot.starts_at.astimezone(zone_of(zone)).isoformat(timespec="minutes"),
         now=now,
     )
 
 
-def _soon(days_ahead: int) -> str:
+@cache
+def _soon(days_ahead: int, _language: str) -> str:
+    """Kept for each language: a page asks it of every start, and the catalogue answers slowly."""
     match days_ahead:
         case 0:
             return str(gettext("Today"))
@@ -68,12 +71,12 @@ def _soon(days_ahead: int) -> str:
 
 
 def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:
-    """Group starts, soonest first, as (day, [(place, zone, starts)]); of one place and moment only one is shown.
+    """Group starts, soonest first, as (day, [(place, zone, starts)]).
 
     A day is the location's own: the same moment may be two days.
     """
     days = []
-    in_days = sorted(once(starts), key=lambda start: start.iso[:10])
+    in_days = sorted(starts, key=lambda start: start.iso[:10])
     for _, of_day in groupby(in_days, key=lambda start: start.iso[:10]):
         on_day = sorted(of_day, key=lambda start: start.place)  # and soonest first, through a night of two zone names
         places = [(place, zone, list(at)) for (place, zone), at in groupby(on_day, key=_where)]
@@ -86,9 +89,9 @@ def _where(start: Shown) -> tuple[str, str]:
     return start.place, start.zone
 
 
-def once(starts: Iterable[Shown]) -> list[Shown]:
+def once(offers: Iterable[Offer]) -> list[Offer]:
     """Of those at one place and moment only the first: who gives it comes later."""
-    seen: dict[tuple[int, datetime], Shown] = {}
-    for start in starts:
-        seen.setdefault((start.slot.location_id, start.slot.starts_at), start)
+    seen: dict[tuple[int, datetime], Offer] = {}
+    for offer in offers:
+        seen.setdefault((offer.slot.location_id, offer.slot.starts_at), offer)
     return list(seen.values())

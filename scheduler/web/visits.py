@@ -59,7 +59,7 @@ def times() -> str:
         clinic=clinic,
         kinds=kinds,
         find=find,
-        days=by_day(_shown(offer, now) for offer in offers),
+        days=by_day(_shown(offer, now) for offer in once(offers)),
         later=later,
         locations=locations,
         therapists=therapists,
@@ -254,7 +254,7 @@ def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
     with reading(context().engine) as session:
         clinic = practice.policy(session)
         offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
-        others = once(_shown(offer, now) for offer in offers)
+        others = [_shown(offer, now) for offer in once(offers)]
     page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form)
     return make_response(page, 409)
 

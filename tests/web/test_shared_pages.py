@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from flask.testing import FlaskClient
@@ -185,6 +186,40 @@ def test_threads_that_ask_first_at_different_moments_are_told_of_the_same_state(
         clinic.policy(clinic_name="Again Another")
         counters += [thread.submit(change_counter, engine).result()]
     assert counters[2] not in counters[:2]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_of_those_who_ask_at_the_same_moment_one_writes_the_page(
+    client: FlaskClient, clinic: Clinic, reads: Callable[[], int], path: str
+) -> None:
+    """Else a page that many look at is written by all of them at once after every booking."""
+    page(client, f"{path}?alone=1")
+    alone, together = reads(), 0
+    for number in range(5):  # other tests' databases on PostgreSQL share its snapshot
+        start = Barrier(4)
+
+        def ask(_: int, start: Barrier = start, number: int = number) -> str:
+            start.wait()
+            return page(client.application.test_client(), f"{path}?together={number}")
+
+        with ThreadPoolExecutor(4) as threads:
+            assert len(set(threads.map(ask, range(4)))) == 1
+        together = reads()
+        if together <= alone:
+            return
+    pytest.fail(f"{together} statements where one page takes {alone}")
+
+
+def test_an_answer_that_threads_share_is_never_older_than_their_question(engine: Engine, clinic: Clinic) -> None:
+    """Each thread notes what it committed itself in the state that it asks for after that."""
+
+    def changed_and_asked(number: int) -> bool:
+        before = change_counter(engine)
+        clinic.policy(clinic_name=f"Name {number}")
+        return change_counter(engine) != before
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(changed_and_asked, range(80)))
 
 
 def test_a_connection_that_was_cut_is_replaced_and_told_from_the_one_before(clinic: Clinic, engine: Engine) -> None:
