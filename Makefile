@@ -37,7 +37,7 @@ drill: $(DEV) ## the fault drills at full size (three quarters of an hour)
 pictures: $(DEV) ## take the README's pictures of the main pages (needs Chromium)
 	@$(BIN)/python -m tests.pictures
 
-browser: ## install Chromium through the system's package manager
+browser: ## install Chromium, khal and vdirsyncer through the system's package manager
 	@.ci/browser
 
 lock: $(DEV) ## pin every dependency anew, with hashes

@@ -18,6 +18,13 @@ FERNET_KEY_BYTES = 32
 HIGHEST_PORT = 65535
 SMALLEST_SHARE = 0.001
 DEFAULT = re.compile("change|secret|default|example|password", re.IGNORECASE)
+# The policy's whole numbers: what each starts from, the least and the most.
+WHOLE_POLICY = {
+    "ACCESS_GOAL_HOURS": (48, 1, 24 * 30),
+    "BOOKING_NOTICE_MINUTES": (60, 0, 60 * 24 * 14),
+    "BOOKING_HORIZON_DAYS": (90, 1, 730),
+    "HOLD_MINUTES": (10, 1, 60),
+}
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 HOST_NAME = re.compile(r"\[?[a-zA-Z0-9][a-zA-Z0-9.:-]*\]?")
 MAILBOX = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+_-]{0,63}@[a-zA-Z0-9][a-zA-Z0-9.-]{0,180}")
@@ -146,14 +153,12 @@ def _sender(base_url: str) -> str:
 
 
 def _policy(reader: "_Reader") -> PolicyStart:
+    whole = {name.lower(): reader.whole(name, *of_name) for name, of_name in WHOLE_POLICY.items()}
     return PolicyStart(
         clinic_name=reader.like("CLINIC_NAME", "Achieve Ortho Rehab", NAME, "one line of at most 200 characters"),
-        access_goal_hours=reader.whole("ACCESS_GOAL_HOURS", 48, 1, 24 * 30),
         access_target=reader.share("ACCESS_TARGET", 0.90),
-        booking_notice_minutes=reader.whole("BOOKING_NOTICE_MINUTES", 60, 0, 60 * 24 * 14),
-        booking_horizon_days=reader.whole("BOOKING_HORIZON_DAYS", 90, 1, 730),
-        hold_minutes=reader.whole("HOLD_MINUTES", 10, 1, 60),
         reminders=reader.like("REMINDERS", "email:48h,email:24h,sms:2h", REMINDERS, "email:48h,email:24h,sms:2h"),
+        **whole,
     )
 
 

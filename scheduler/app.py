@@ -9,10 +9,13 @@ from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, openapi, problems, requests
+from scheduler.web.admin import audit_log, clinic, moving_in, people, reports, setup
 from scheduler.web.api import api
 from scheduler.web.context import Context
+from scheduler.web.feeds import feeds
 from scheduler.web.ops import ops
 from scheduler.web.patient import patient
+from scheduler.web.staff import access, account, calendar_feed, desk, desk_booking, follow_up, schedule, sign_in
 from scheduler.web.strict_json import StrictJson
 from scheduler.web.visits import visits
 
@@ -54,11 +57,29 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     keys = Keyring.of(settings.link_keys, settings.field_keys)
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
-    requests.install(app, https=settings.base_url.startswith("https://"))
+    https = settings.base_url.startswith("https://")
+    requests.install(app, https=https)
     problems.install(app)
     app.spec_processor(openapi.describe)
-    for blueprint in (api, ops, patient, visits):
+    for blueprint in (api, feeds, ops, patient, visits):
         app.register_blueprint(blueprint)
+    for page in (
+        sign_in,
+        account,
+        schedule,
+        follow_up,
+        calendar_feed,
+        desk,
+        desk_booking,
+        reports,
+        audit_log,
+        clinic,
+        people,
+        moving_in,
+        setup,
+    ):
+        app.register_blueprint(page.pages)
+    access.install(app, https=https)
     if settings.rate_limits:
         limiting.install(app)
     if settings.trusted_proxies:

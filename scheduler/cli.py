@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from config import ROOT, Settings
-from scheduler import schema, serve, worker
+from scheduler import accepted, schema, serve, worker
 from scheduler.channels import Channel, Files, Smtp
 from scheduler.clock import Clock, FixedClock
 from scheduler.db import reading, transaction
@@ -31,8 +31,11 @@ from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
-from scheduler.services import access_goal, demo, explainer, health, practice, verify
+from scheduler.models import Role
+from scheduler.services import access_goal, accounts, demo, explainer, health, opening, practice, verify
 from scheduler.services.access_goal import Access, Standing
+from scheduler.services.accounts import NewAccount
+from scheduler.services.audit import Actor
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
 from scheduler.timeline import zone_of
@@ -51,6 +54,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
         _demo(settings, engine, clock, keys),
         _worker(app, settings, engine, clock, keys),
         _access(engine, clock),
+        _staff(settings, engine, clock, keys),
         _verify(engine, clock),
         _backup(engine),
         _restore(engine),
@@ -273,10 +277,63 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
                 if empty and not settings.production:
                     _fill(engine, clock, keys, DemoClinic())
             at_work.set_up()
+            hints = _hints(settings, engine, keys)
         engine.dispose()  # no connection is shared across a fork
-        sys.exit(serve.serve(app, settings, lambda: worker.run(at_work)))
+        sys.exit(serve.serve(app, settings, lambda: worker.run(at_work), hints=hints))
 
     return command
+
+
+def _hints(settings: Settings, engine: Engine, keys: Keyring) -> list[str]:
+    """How to sign in to the demo, or how to begin where nobody can sign in yet.
+
+    Production must not start with accounts whose password everybody knows.
+    """
+    with reading(engine) as session:
+        known, first = demo.sign_ins(session), opening.needs_admin(session)
+    if known and settings.production:
+        raise click.ClickException(
+            f"This database has the demo's accounts ({', '.join(known)}): begin with an empty one."
+        )
+    if first:
+        return [f"Set up your clinic (the link works once): {settings.base_url}/setup/{opening.setup_token(keys)}"]
+    return [f"Staff sign-in: {settings.base_url}/staff/ as {email} with {demo.PASSWORD}" for email in known]
+
+
+def _staff(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> click.Group:
+    group = AppGroup("staff", help="The clinic's people.")
+
+    @group.command("add")
+    @click.argument("email")
+    @click.option("--role", type=click.Choice([str(role) for role in Role]), required=True, help="What they may do.")
+    @click.option("--name", help="Their name; without it, the part of the address before the @.")
+    @click.option("--therapist", type=int, help="The id of the therapist they are.")
+    @click.option("--location", "locations", type=int, multiple=True, help="Ids of where they work; without it, all.")
+    def add(email: str, role: str, name: str | None, therapist: int | None, locations: tuple[int, ...]) -> None:
+        """Let somebody in: print a link, good once and for three days, on which they set their password."""
+        with _spoken():
+            new = NewAccount(
+                email=_accepted("EMAIL", accepted.email, email),
+                name=_accepted("--name", accepted.name, name or email.partition("@")[0]),
+                role=Role(role),
+                everywhere=not locations,
+                location_ids=sorted(set(locations)),
+                therapist_id=therapist,
+            )
+            with transaction(engine) as session:
+                opening.require_known(session, new)
+                account = accounts.add(session, new, by=Actor("shell"), now=clock.now())
+            token = accounts.password_token(account, keys=keys, now=clock.now())
+        click.echo(f"{settings.base_url}/staff/set-password/{token}")
+
+    return group
+
+
+def _accepted(name: str, check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=name) from error
 
 
 def _sqlite_path(engine: Engine) -> Path:

@@ -3,7 +3,7 @@
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from sqlalchemy import (
     create_engine,
     event,
     make_url,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -95,7 +96,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Span(TypeDecorator[timedelta]):
-    """A length of time that can be added to an instant in SQL on both databases."""
+    """A length of time in SQL on both databases: to be added to an instant, or what lies between two."""
 
     impl = Interval
     cache_ok = True
@@ -105,6 +106,9 @@ class Span(TypeDecorator[timedelta]):
 
     def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> timedelta | int | None:
         return value // MICROSECOND if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> timedelta | None:  # noqa: ANN401 the driver's
+        return value * MICROSECOND if value is not None and dialect.name == "sqlite" else value
 
 
 class Base(DeclarativeBase):
@@ -122,8 +126,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
 
 
-def one_of(words: type[StrEnum]) -> str:
-    """The words of an enumeration as SQL's list, for a CHECK."""
+def one_of(words: Iterable[StrEnum]) -> str:
+    """Some words of an enumeration as SQL's list, for a CHECK."""
     return ", ".join(f"'{word}'" for word in words)
 
 
@@ -271,6 +275,12 @@ def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqli
     return sqlite.insert(table) if session.get_bind().dialect.name == "sqlite" else postgresql.insert(table)
 
 
+def alone_with(session: Session, name: str) -> None:
+    """Wait until no other transaction is alone with this name; on SQLite every writer is alone already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -334,9 +344,10 @@ def constraint_name(error: IntegrityError) -> str:
 
 
 def _key_over(columns: str) -> str:
-    """Find the key of `table.a, table.b` by its columns."""
+    """Find the key of `table.a, table.b` by its columns; a unique index is one too."""
     table_name = columns.partition(".")[0]
     names = {column.strip().partition(".")[2] for column in columns.split(",")}
     table = Base.metadata.tables[table_name]
-    keys = [key for key in table.constraints if isinstance(key, (PrimaryKeyConstraint, UniqueConstraint))]
+    constraints = (key for key in table.constraints if isinstance(key, (PrimaryKeyConstraint, UniqueConstraint)))
+    keys = [*constraints, *(index for index in table.indexes if index.unique)]
     return next((str(key.name) for key in keys if {column.name for column in key.columns} == names), columns)

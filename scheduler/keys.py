@@ -9,6 +9,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from cryptography.fernet import Fernet, MultiFernet
+from itsdangerous import BadSignature, URLSafeSerializer
 
 
 def fingerprint(secret: str) -> str:
@@ -42,6 +43,20 @@ class Keyring:
                 digest = hmac.digest(key.encode(), message, "sha256")
                 return urlsafe_b64encode(digest).rstrip(b"=").decode()
         return None
+
+    def sign(self, purpose: str, *words: int) -> str:
+        """Sign numbers for a short-lived link; nothing of them is secret, and none can be changed."""
+        return self._signer(purpose).dumps(words)
+
+    def signed(self, purpose: str, text: str) -> tuple[int, ...] | None:
+        """The numbers that were signed for this purpose by one of our keys; None for any other text."""
+        try:
+            return tuple(self._signer(purpose).loads(text))
+        except BadSignature:
+            return None
+
+    def _signer(self, purpose: str) -> URLSafeSerializer:
+        return URLSafeSerializer(list(reversed(self.link_keys)), salt=purpose)  # it signs with the last
 
     def seal(self, text: str | None) -> bytes | None:
         return None if text is None else self.field_cipher.encrypt(text.encode())

@@ -5,7 +5,7 @@ Nothing in it is clinical, and it does not name the patient: it says "physical t
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from email import policy
 from email.charset import BASE64, QP, Charset
 from email.header import Header
@@ -22,7 +22,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
-from scheduler.services.letters import Letter
+from scheduler.services.letters import Letter, StaffLetter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
@@ -43,7 +43,7 @@ class Mailer:
     app: Flask
     settings: Settings
 
-    def write(self, letter: Letter, *, now: datetime) -> Parcel:
+    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:
         """Give a letter the form in which it travels; raises Refused for an address that no header can hold."""
         recipient = _address(letter.recipient)
         sender = self.settings.mail_from
@@ -51,10 +51,12 @@ class Mailer:
         language = letter.language if letter.language in words.LANGUAGES else words.DEFAULT_LANGUAGE
         message = MIMEMultipart("alternative", boundary=letter.message_id.hex, policy=ON_THE_WIRE)
         with self.app.app_context(), force_locale(language):
-            subject = _subject(letter, language)
+            subject = _subject_for_staff(letter) if isinstance(letter, StaffLetter) else _subject(letter, language)
             for form in ("text", "html"):
-                message.attach(_part(self._body(form, letter, language, subject), "plain" if form == "text" else form))
-            message.attach(_calendar_part(letter, sender, now))
+                body = self._body(form, letter, language, subject)
+                message.attach(_part(body, "plain" if form == "text" else form))
+            if isinstance(letter, Letter):
+                message.attach(_calendar_part(letter, sender, now))
         headers: dict[str, Any] = {
             "Subject": subject if subject.isascii() else Header(subject, UTF8).encode(),
             "From": _mailbox(letter.clinic, sender),
@@ -68,7 +70,12 @@ class Mailer:
             message[name] = value
         return Parcel(letter.message_id, sender, recipient, message.as_bytes())
 
-    def _body(self, form: str, letter: Letter, language: str, subject: str) -> str:
+    def _body(self, form: str, letter: Letter | StaffLetter, language: str, subject: str) -> str:
+        if isinstance(letter, StaffLetter):
+            return self._body_for_staff(form, letter, language, subject)
+        return self._body_for_patient(form, letter, language, subject)
+
+    def _body_for_patient(self, form: str, letter: Letter, language: str, subject: str) -> str:
         base_url = self.settings.base_url
         asked = f"?lang={language}" if language != words.DEFAULT_LANGUAGE else ""  # whatever the browser prefers
         return render_template(
@@ -83,6 +90,33 @@ class Mailer:
             base_url=base_url,
         )
 
+    def _body_for_staff(self, form: str, letter: StaffLetter, language: str, subject: str) -> str:
+        return render_template(
+            "mail/staff.html",
+            form=form,
+            letter=letter,
+            language=language,
+            subject=subject,
+            day=words.date_in_words(date.fromisoformat(letter.about), language) if _tells_day(letter) else None,
+            base_url=self.settings.base_url,
+        )
+
+
+def _tells_day(letter: StaffLetter) -> bool:
+    return letter.kind == Kind.DAY_CHANGED
+
+
+def _subject_for_staff(letter: StaffLetter) -> str:
+    match letter.kind:
+        case Kind.SET_PASSWORD:
+            return str(gettext("Set your password"))
+        case Kind.LOCKED_OUT:
+            return str(gettext("Your account was locked for a while"))
+        case Kind.TEST:
+            return str(gettext("A test of your clinic's messages"))
+        case _:
+            return str(gettext("Your day changed"))
+
 
 def _subject(letter: Letter, language: str) -> str:
     at = (letter.starts_at, letter.time_zone, language)
@@ -92,7 +126,7 @@ def _subject(letter: Letter, language: str) -> str:
             return str(gettext("Booked: physical therapy visit, %(when)s", when=when))
         case Kind.REMINDER:
             return str(gettext("Reminder: physical therapy visit, %(when)s", when=when))
-        case Kind.CANCELLATION:
+        case _:
             return str(gettext("Canceled: physical therapy visit, %(when)s", when=when))
 
 

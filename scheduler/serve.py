@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -26,13 +26,16 @@ STOPS = {signal.SIGTERM, signal.SIGINT}
 WAITED_FOR = STOPS | {signal.SIGCHLD, signal.SIGALRM}
 
 
-def serve(app: Flask, settings: Settings, run_worker: Callable[[], None]) -> int:
-    """Run web server and worker until a signal; return the exit code of the whole: 0 when asked to stop."""
+def serve(app: Flask, settings: Settings, run_worker: Callable[[], None], *, hints: Sequence[str] = ()) -> int:
+    """Run web server and worker until a signal; return the exit code of the whole: 0 when asked to stop.
+
+    Once the port is open the hints are printed, and then the address.
+    """
     signal.signal(
         signal.SIGCHLD, lambda *_: None
     )  # a signal that is ignored by default cannot be waited for everywhere
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
-    children = {_fork(run_worker), _fork(_WebServer(app, settings).run)}
+    children = {_fork(run_worker), _fork(_WebServer(app, settings, hints).run)}
     code: int | None = None
     while children:
         received = signal.sigwait(WAITED_FOR)
@@ -96,13 +99,14 @@ def _fork(run: Callable[[], None]) -> int:
 class _WebServer(BaseApplication):  # type: ignore[misc]
     """gunicorn, told what to do in code; threads, since browsers open connections ahead of need (decision 4)."""
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
+    def __init__(self, app: Flask, settings: Settings, hints: Sequence[str]) -> None:
         self.app = app
         self.settings = settings
+        self.hints = hints
         super().__init__()
 
     def load_config(self) -> None:
-        address = self.settings.base_url
+        said = "\n".join([*self.hints, f"Open {self.settings.base_url}"])
         for name, value in {
             "bind": self.settings.address,
             "workers": self.settings.web_workers,
@@ -111,7 +115,7 @@ class _WebServer(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE_SECONDS,
             "keepalive": KEEPALIVE_SECONDS,
             "loglevel": "warning",
-            "when_ready": lambda _server: print(f"Open {address}", flush=True),  # noqa: T201
+            "when_ready": lambda _server: print(said, flush=True),  # noqa: T201
             "forwarded_allow_ips": "",
         }.items():
             self.cfg.set(name, value)

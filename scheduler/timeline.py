@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 CELL = timedelta(minutes=15)
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WEEKS_COMPARED = 110  # in two years every change of the clocks that two zones have comes by
+CLOCKS_DRIFT = timedelta(hours=4)  # more than the distance between two zones changes over a year
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,32 @@ def worked_days(hours: WeeklyHours, first: date, last: date) -> Iterator[date]:
 def working_time(hours: WeeklyHours, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """Start and end (UTC) of these hours when they are worked on local `day`; equal when the clock skips all of it."""
     return first_instant(day, hours.opens_minute, zone), first_instant(day, hours.closes_minute, zone)
+
+
+def never_began(hours: WeeklyHours, zone: ZoneInfo, now: datetime) -> bool:
+    """Whether no day of these hours has begun to be worked."""
+    first = next(worked_days(hours, hours.valid_from, hours.valid_from + 6 * DAY), None)
+    return first is None or working_time(hours, first, zone)[0] > now
+
+
+def first_clash(
+    one: WeeklyHours, one_zone: ZoneInfo, other: WeeklyHours, other_zone: ZoneInfo, since: datetime
+) -> date | None:
+    """The first local day of `one` on which both are worked at the same moment, after `since`; None for never.
+
+    Looks WEEKS_COMPARED ahead from where both hold.
+    """
+    days = ((other.weekday - one.weekday + 3) % 7 - 3) * DAY  # from a day of `one` to the near day of `other`
+    first = max(one.valid_from, other.valid_from - days, local_date(since, one_zone) - 3 * DAY)
+    last = min(one.valid_until or date.max, (other.valid_until or date.max - 3 * DAY) - days)
+    for day in worked_days(one, first, min(last, first + WEEKS_COMPARED * 7 * DAY)):
+        mine, theirs = working_time(one, day, one_zone), working_time(other, day + days, other_zone)
+        begins, ends = max(mine[0], theirs[0]), min(mine[1], theirs[1])
+        if begins < ends and ends > since:
+            return day
+        if begins - ends >= CLOCKS_DRIFT:
+            return None
+    return None
 
 
 def clipped(stretch: Stretch, start: datetime, end: datetime) -> Stretch | None:

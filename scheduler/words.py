@@ -1,10 +1,13 @@
 """Times in words: in a language, on the wall clock of the location, the zone named. The server says it, no browser."""
 
-from datetime import datetime, timedelta
+import unicodedata
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
 from functools import cache, lru_cache
 from typing import Literal
 
-from babel import dates
+import phonenumbers
+from babel import Locale, UnknownLocaleError, dates
 from babel.core import get_global
 
 from scheduler.timeline import DAY, local_date, zone_of
@@ -19,6 +22,12 @@ UNITS: dict[timedelta, Literal["minute", "hour", "day"]] = {
     timedelta(hours=1): "hour",
     DAY: "day",
 }
+# Letters that Unicode does not take apart, and the marks that people leave out when they type a name.
+ALONE = str.maketrans({
+    "ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "þ": "th", "æ": "ae", "œ": "oe",
+    **dict.fromkeys("'’‘ʼ`´", None),
+    **dict.fromkeys("-‐‑‒–—", " "),
+})  # fmt: skip
 NEVER = 10**9  # so many weeks, months or years make one, so that none is rounded to
 
 
@@ -27,9 +36,51 @@ def day(instant: datetime, zone: str, language: str, *, year: bool = False) -> s
     return _format(instant, zone, language, (DAY_AND_YEAR_PATTERNS if year else DAY_PATTERNS)[language])
 
 
+@lru_cache(maxsize=1024)
+def date_in_words(on: date, language: str, *, year: bool = False) -> str:
+    """A date of somebody's calendar, as in "Monday, November 23"."""
+    return _plain(dates.format_date(on, (DAY_AND_YEAR_PATTERNS if year else DAY_PATTERNS)[language], locale=language))
+
+
+@lru_cache(maxsize=1024)
+def plain_date(on: date, language: str) -> str:
+    """A date far off, of which nobody asks the day of the week, as in "November 23, 2027"."""
+    return _plain(dates.format_date(on, "long", locale=language))
+
+
+def plain_day(instant: datetime, zone: str, language: str) -> str:
+    """The date at a location of an instant far off."""
+    return plain_date(local_date(instant, zone_of(zone)), language)
+
+
+@cache
+def language_name(code: str, language: str) -> str:
+    """What a language is called in another, as in "Spanish"; its code where nobody knows a name."""
+    with suppress(ValueError, UnknownLocaleError):
+        return Locale.parse(code).get_language_name(language) or code
+    return code
+
+
+def month_in_words(month: date, language: str) -> str:
+    """A month of a calendar by one of its days, as in "November 2026"."""
+    return _plain(dates.format_date(month, "LLLL y", locale=language))
+
+
 def hour(instant: datetime, zone: str, language: str) -> str:
     """The time of day, as in "9:00 AM"."""
     return _format(instant, zone, language, "h:mm a")
+
+
+@lru_cache(maxsize=1024)
+def wall_time(minutes: int, language: str) -> str:
+    """A time on the wall by its minutes since some midnight, as in "9:00 AM"."""
+    return _plain(dates.format_time(time(minutes // 60 % 24, minutes % 60), "h:mm a", locale=language))
+
+
+@cache
+def weekday(number: int, language: str) -> str:
+    """The name of a day of the week, 0 for Monday."""
+    return str(dates.get_day_names(locale=language)[number])
 
 
 def zone_name(instant: datetime, zone: str, language: str) -> str:
@@ -57,6 +108,31 @@ def distance(instant: datetime, now: datetime, language: str) -> str:
     unit = max(unit for unit in UNITS if unit == min(UNITS) or left >= 2 * unit)
     whole, name = left // unit * unit, UNITS[unit]
     return _plain(dates.format_timedelta(whole, granularity=name, threshold=NEVER, add_direction=True, locale=language))
+
+
+@lru_cache(maxsize=1024)
+def phone(number: str) -> str:
+    """A stored number as people write it: "(217) 555-0142", and those of other countries with theirs."""
+    try:
+        found = phonenumbers.parse(number, "US")
+    except phonenumbers.NumberParseException:
+        return number
+    at_home = found.country_code == 1
+    form = phonenumbers.PhoneNumberFormat.NATIONAL if at_home else phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return phonenumbers.format_number(found, form)
+
+
+def folded(name: str) -> str:
+    """A name as it is looked for: small, without accents and apostrophes, hyphens as blanks.
+
+    >>> folded("Zoë O’Brien-Núñez")
+    'zoe obrien nunez'
+    """
+    small = name.casefold()
+    if not small.isascii():
+        parts = unicodedata.normalize("NFKD", small)
+        small = "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+    return _plain(small.translate(ALONE))
 
 
 @lru_cache(maxsize=8192)  # many patients look at the same times

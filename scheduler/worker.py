@@ -16,7 +16,7 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, limits, slots
+from scheduler.services import access_goal, booking, health, limits, sign_in, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
@@ -64,6 +64,7 @@ class Worker:
             booking.forget_old_keys(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())
             access_goal.forget_old_samples(session, now=self.clock.now())
+            sign_in.forget_old_tries(session, now=self.clock.now())
 
 
 def plan_slots(engine: Engine, clock: Clock) -> slots.Changes:

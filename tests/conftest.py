@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from apiflask import APIFlask
+from argon2 import PasswordHasher
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 import config
 from scheduler import cli
@@ -18,6 +19,7 @@ from scheduler.app import create_app
 from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine
 from scheduler.keys import Keyring
+from scheduler.services import accounts
 from tests import postgres
 from tests.clinic import Clinic
 
@@ -56,6 +58,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"NOT RUN HERE: {left} drills at full size (make drill runs them)")
     if skipped:
         terminalreporter.write_line(f"NOT RUN HERE: {skipped} tests, for the reasons above", red=True, bold=True)
+
+
+accounts.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # slow by intent where it is real
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +113,7 @@ def engine(request: pytest.FixtureRequest, settings: config.Settings, tmp_path: 
         return
     postgresql: Engine = request.getfixturevalue("migrated_postgresql")
     with postgresql.begin() as connection:
-        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        postgres.empty(connection, (table.name for table in Base.metadata.sorted_tables))
     cli.prepare(settings, postgresql, FixedClock(MONDAY_MORNING))
     yield postgresql
 

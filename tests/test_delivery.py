@@ -31,9 +31,13 @@ from scheduler.models import (
     Location,
     OutboxMessage,
     Patient,
+    Role,
 )
+from scheduler.services import accounts, notices
+from scheduler.services.accounts import NewAccount
+from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import Letter
+from scheduler.services.letters import Letter, StaffLetter
 from scheduler.timeline import DAY
 from tests import postgres
 from tests.clinic import HOUR, Clinic
@@ -46,7 +50,7 @@ on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 class PlainWriter:
     """Writes a letter as Python shows it; breaks over recipients who are called so."""
 
-    def write(self, letter: Letter, *, now: datetime) -> Parcel:  # noqa: ARG002 the protocol's
+    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:  # noqa: ARG002 the protocol's
         if letter.recipient.startswith("broken"):
             raise ZeroDivisionError
         if letter.recipient.startswith("refused"):
@@ -205,6 +209,36 @@ def test_a_round_sends_all_that_is_due_over_one_connection(day: Clinic) -> None:
 
 
 @on_sqlite
+def test_staff_and_patients_are_written_to_in_one_round(day: Clinic) -> None:
+    """Whoever of them cannot be written to stops nobody else."""
+    book(day, "ann")
+    kinds = (Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED)
+    owe_to_staff(day, "ben@example.com", *kinds)
+    owe_to_staff(day, "broken@example.com", Kind.DAY_CHANGED)
+    owe_to_staff(day, "refused@example.com", Kind.DAY_CHANGED)
+    post = Post()
+    delivery(day, post).deliver()
+    assert sorted(post.recipients()) == ["ann@example.com", *["ben@example.com"] * 3]
+    assert post.connections == 1
+    of_staff = (OutboxMessage.kind, OutboxMessage.status, OutboxMessage.tries)
+    with reading(day.engine) as session:
+        found = session.execute(select(*of_staff).where(OutboxMessage.account_id.is_not(None)))
+        told = sorted((kind, status, tries) for kind, status, tries in found)
+    sent = [(kind, Fate.SENT, 1) for kind in kinds]
+    assert told == sorted([*sent, (Kind.DAY_CHANGED, Fate.OWED, 1), (Kind.DAY_CHANGED, Fate.FAILED, 1)])
+    assert fates(day.engine) == [Fate.SENT]
+
+
+def owe_to_staff(clinic: Clinic, email: str, *kinds: Kind) -> None:
+    now = clinic.clock.now()
+    with transaction(clinic.engine) as session:
+        new = NewAccount(email, "Somebody", Role.FRONT_DESK)
+        account = accounts.add(session, new, by=Actor("account:99"), now=now)
+        for kind in kinds:
+            about = str(account.generation) if kind == Kind.SET_PASSWORD else "2026-11-23"
+            notices.owe(session, account.id, kind, about, now=now)
+
+
 def test_nobody_is_called_where_nothing_is_due(day: Clinic) -> None:
     book(day, "ann")
     post = Post()

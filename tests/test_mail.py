@@ -38,12 +38,16 @@ from scheduler.channels import Parcel, Refused, Smtp
 from scheduler.clock import FixedClock
 from scheduler.db import make_engine, reading, transaction
 from scheduler.delivery import Delivery
+from scheduler.errors import NotFound
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
-from scheduler.models import Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient
-from scheduler.services import booking
+from scheduler.models import Account, Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient, Role
+from scheduler.models.messaging import TO_STAFF
+from scheduler.services import accounts, booking
+from scheduler.services.accounts import NewAccount
+from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import Letter
+from scheduler.services.letters import Letter, StaffLetter
 from tests.clinic import Clinic, at, body, key
 from tests.server import free_port
 
@@ -138,6 +142,33 @@ LETTER = Letter(
 )
 
 
+TO_PATIENTS = [kind for kind in Kind if kind not in TO_STAFF]
+STAFF_LETTERS = {
+    kind: StaffLetter(
+        message_id=UUID(int=3),
+        kind=kind,
+        recipient="ana@clinic.example",
+        language="en",
+        clinic="Achieve Ortho Rehab",
+        about=about,
+        token=token,
+    )
+    for kind, about, token in (
+        (Kind.SET_PASSWORD, "1", "t0ken.of_a-link"),
+        (Kind.LOCKED_OUT, "2027-03-15T14:30", None),
+        (Kind.DAY_CHANGED, "2027-03-16", None),
+        (Kind.TEST, "", None),
+    )
+}
+
+
+def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
+    """A letter of any kind, to a patient or to one of the staff."""
+    if kind in TO_PATIENTS:
+        return letter(kind=kind, language=language, **changes)
+    return replace(STAFF_LETTERS[kind], language=language, **changes)
+
+
 def letter(**changes: Any) -> Letter:  # noqa: ANN401 fields of a letter
     """One visit's letter; it lasts an hour whenever it starts, and a cancellation comes later than what it cancels."""
     if "starts_at" in changes:
@@ -184,7 +215,7 @@ def subject_of(content: bytes) -> str:
 def everything_in(content: bytes) -> str:
     """All that a message says, in every form: as it travels and decoded."""
     message = parsed(content)
-    parts = (text_of(content), html_of(content), part(content, "text/calendar").replace("\r\n ", ""))
+    parts = [bytes(one.get_payload(decode=True)).decode().replace("\r\n ", "") for one in message.iter_parts()]
     return "\n".join([content.decode(), *(f"{name}: {value}" for name, value in message.items()), *parts])
 
 
@@ -212,7 +243,7 @@ def shown(content: bytes) -> str:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_message_is_its_golden_file(mailer: Mailer, kind: Kind, language: str) -> None:
     path = GOLDEN / f"{kind}.{language}.txt"
-    found = shown(mailer.write(letter(kind=kind, language=language), now=NOW).content)
+    found = shown(mailer.write(any_letter(kind, language), now=NOW).content)
     if os.environ.get("RENEW_GOLDEN") == "1":
         path.write_text(found, newline="\n")
         pytest.fail(f"{path.name} was written anew. Read the difference, then run without RENEW_GOLDEN.")
@@ -232,7 +263,7 @@ def test_every_golden_file_belongs_to_a_message() -> None:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_message_travels_as_short_plain_lines(mailer: Mailer, kind: Kind, language: str) -> None:
     """78 characters in headers, 998 anywhere (RFC 5322, 2.1.1)."""
-    content = mailer.write(letter(kind=kind, language=language), now=NOW).content
+    content = mailer.write(any_letter(kind, language), now=NOW).content
     require_plain(content)
     assert max(map(len, content.partition(b"\r\n\r\n")[0].split(b"\r\n"))) <= 78
     assert max(map(len, content.split(b"\r\n"))) <= 998
@@ -360,7 +391,7 @@ zones = st.sampled_from([*AMERICAN_ZONES, "America/St_Johns", "Australia/Lord_Ho
 
 
 @pytest.mark.parametrize(("zone", "instant", "words"), CLOCK_CASES, ids=[words for _, _, words in CLOCK_CASES])
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", TO_PATIENTS)
 def test_a_message_says_the_clinics_own_day_and_hour(
     mailer: Mailer, kind: Kind, zone: str, instant: str, words: str
 ) -> None:
@@ -433,7 +464,7 @@ def test_all_messages_of_a_visit_are_of_one_entry_in_the_calendar(mailer: Mailer
     def uid(**changes: Any) -> str:  # noqa: ANN401 fields of a letter
         return str(event_of(mailer.write(letter(**changes), now=NOW).content)["UID"])
 
-    of_one = {uid(kind=kind, message_id=uuid4(), language=to) for kind in Kind for to in ("en", "es")}
+    of_one = {uid(kind=kind, message_id=uuid4(), language=to) for kind in TO_PATIENTS for to in ("en", "es")}
     assert len(of_one | {uid(starts_at=LETTER.starts_at + HOUR, place="Shelbyville")}) == 1
     assert uid(visit_id=uuid4()) not in of_one
 
@@ -594,17 +625,124 @@ def test_the_canary_would_sing() -> None:
     ]
 
 
+# --- where to read what a patient was not shown
+
+EXPLAINER = "https://clinic.example/explainer"
+
+
+@pytest.mark.parametrize(("language", "address"), [("en", EXPLAINER), ("es", f"{EXPLAINER}?lang=es")])
+def test_a_confirmation_says_where_to_read_what_was_not_shown_and_names_no_treatment(
+    mailer: Mailer, language: str, address: str
+) -> None:
+    content = mailer.write(letter(language=language, explainer_shown=False), now=NOW).content
+    assert address in text_of(content).split()
+    assert f'href="{address}"' in html_of(content)
+    assert CANARY.findall(everything_in(content)) == []
+    if language == "en":
+        assert "Before your visit, please read:" in text_of(content)
+
+
+def test_no_other_message_sends_anybody_to_read(mailer: Mailer) -> None:
+    others = [letter(), letter(explainer_shown=False, kind=Kind.REMINDER)]
+    others.append(letter(explainer_shown=False, kind=Kind.CANCELLATION))
+    for other in others:
+        assert EXPLAINER not in everything_in(mailer.write(other, now=NOW).content)
+
+
+# --- to the clinic's own people
+
+
+@pytest.fixture
+def ana(clinic: Clinic) -> int:
+    """The account of the clinic's therapist."""
+    with transaction(clinic.engine) as session:
+        new = NewAccount("ana@clinic.example", "Ana Abbott", Role.THERAPIST, therapist_id=1)
+        return accounts.add(session, new, by=Actor("account:99"), now=clinic.clock.now()).id
+
+
+def to_staff(parcels: list[Parcel]) -> list[bytes]:
+    return [parcel.content for parcel in parcels if parcel.recipient == "ana@clinic.example"]
+
+
+@pytest.mark.usefixtures("ana")
+def test_a_therapist_is_told_of_a_changed_day_and_of_nobodys_visit(
+    clinic: Clinic, clock: FixedClock, mailer: Mailer
+) -> None:
+    patient = PatientDetails("Wilhelmina Quux", "pat@example.com", "+13125550142", None, "en", True, False)
+    visit = clinic.book(str(clinic.offers()[0].slot), patient=patient, note="dolor: dry needling of the knee")
+    booked = to_staff(recorded_now(clinic, clock, mailer))
+    clinic.cancel(visit.token)
+    cancelled = to_staff(recorded_now(clinic, clock, mailer))
+    for (content,) in (booked, cancelled):
+        assert subject_of(content) == "Your day changed"
+        assert "Monday, November 23" in text_of(content)
+        assert "https://clinic.example/staff/?day=2026-11-23" in text_of(content)
+        said = everything_in(content)
+        assert CANARY.findall(said) == []
+        for word in ("pat@", "5550142", visit.token, visit.appointment.id.hex, str(visit.appointment.id), "10:00"):
+            assert word not in said
+
+
+def test_a_changed_day_is_told_in_its_readers_language(mailer: Mailer) -> None:
+    spanish = parsed(mailer.write(any_letter(Kind.DAY_CHANGED, "es"), now=NOW).content)
+    assert spanish["Content-Language"] == "es"
+    assert "martes 16 de marzo" in text_of(spanish.as_bytes())
+
+
+def test_a_link_to_set_a_password_opens_its_account_once(
+    clinic: Clinic, clock: FixedClock, keys: Keyring, mailer: Mailer, ana: int
+) -> None:
+    token = invited(clinic, clock, mailer, ana)
+    with transaction(clinic.engine) as session:
+        account = accounts.of_token(session, token, keys=keys, now=clock.now() + timedelta(days=3))
+        assert account.id == ana
+        accounts.set_password(session, account, "a hash", by=Actor("account:1"), now=clock.now())
+    require_dead(clinic, token, keys, clock.now())
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_link_to_set_a_password_dies_with_its_time_and_with_its_account(
+    clinic: Clinic, clock: FixedClock, keys: Keyring, mailer: Mailer, ana: int
+) -> None:
+    token = invited(clinic, clock, mailer, ana)
+    require_dead(clinic, token, keys, clock.now() + timedelta(days=3, seconds=1))
+    for other in (f"{token}x", token[1:], "", "x" * 2000, "é", keys.sign("unsubscribe", ana, 1, 2**40)):
+        require_dead(clinic, other, keys, clock.now())
+    with transaction(clinic.engine) as session:
+        accounts.disable(session, session.get_one(Account, ana), by=Actor("account:1"), now=clock.now())
+    require_dead(clinic, token, keys, clock.now())
+
+
+def invited(clinic: Clinic, clock: FixedClock, mailer: Mailer, account_id: int) -> str:
+    """The token that is in the mail to somebody invited, the same in each of its forms."""
+    with transaction(clinic.engine) as session:
+        accounts.invite(session, session.get_one(Account, account_id), now=clock.now())
+    (content,) = to_staff(recorded_now(clinic, clock, mailer))
+    links = re.compile(r"https://clinic\.example/staff/set-password/([\w.-]+)")
+    (token,) = links.findall(text_of(content))
+    assert links.findall(html_of(content)) == [token]
+    return str(token)
+
+
+def require_dead(clinic: Clinic, token: str, keys: Keyring, now: datetime) -> None:
+    with reading(clinic.engine) as session, pytest.raises(NotFound):
+        accounts.of_token(session, token, keys=keys, now=now)
+
+
 # --- injection
 
 
-def require_sound(parcel: Parcel, recipient: str) -> None:
+VISIT_PARTS = ["text/plain", "text/html", "text/calendar"]
+
+
+def require_sound(parcel: Parcel, recipient: str, parts: list[str] = VISIT_PARTS) -> None:
     """The bytes, read again both ways, have our headers once each, one recipient and our sender."""
     newer = parsed(parcel.content)
     older: Message = email.message_from_bytes(parcel.content)
     for message in (newer, older):
         assert sorted(message.keys()) == sorted(HEADERS)
         assert message.get_content_type() == "multipart/alternative"
-        assert [one.get_content_type() for one in message.walk()][1:] == ["text/plain", "text/html", "text/calendar"]
+        assert [one.get_content_type() for one in message.walk()][1:] == parts
         assert not any(one.defects for one in message.walk())
     assert [one.addr_spec for one in newer["To"].addresses] == [recipient]
     assert [one.addr_spec for one in newer["From"].addresses] == [SENDER]
@@ -766,16 +904,25 @@ OUR_TAGS = {"html", "head", "meta", "title", "style", "body", "p", "table", "tr"
 OUR_ATTRIBUTES = {"lang", "charset", "name", "content", "style", "class", "role", "scope", "href"}
 
 
-def require_harmless_html(html: str, texts: list[str]) -> None:
-    """Only our tags, no link but ours, nothing loaded from anywhere; each text is there as text."""
+VISIT_LINKS = frozenset({f"{LINK}{LETTER.token}", "https://clinic.example/"})
+STAFF_LINKS = {
+    Kind.SET_PASSWORD: frozenset({"https://clinic.example/staff/set-password/t0ken.of_a-link"}),
+    Kind.LOCKED_OUT: frozenset[str](),
+    Kind.DAY_CHANGED: frozenset({"https://clinic.example/staff/?day=2027-03-16"}),
+    Kind.TEST: frozenset({"https://clinic.example/admin/moving-in"}),
+}
+
+
+def require_harmless_html(html: str, texts: list[str], links: frozenset[str] = VISIT_LINKS) -> None:
+    """Only our tags, no link but one of these, nothing loaded from anywhere; each text is there as text."""
     page = _Tags()
     page.feed(html)
     page.close()
     assert {tag for tag, _ in page.tags} <= OUR_TAGS
     assert {name for _, attributes in page.tags for name in attributes} <= OUR_ATTRIBUTES
-    assert len([tag for tag, _ in page.tags if tag == "a"]) == 1
+    assert len([tag for tag, _ in page.tags if tag == "a"]) == bool(links)
     for _, attributes in page.tags:
-        assert attributes.get("href") in {None, f"{LINK}{LETTER.token}", "https://clinic.example/"}
+        assert attributes.get("href") in links | {None}
     styles = [attributes.get("style") or "" for _, attributes in page.tags]
     styles += re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     assert not re.search(r"url|@import|expression|/\*", " ".join(styles), re.IGNORECASE)
@@ -791,9 +938,23 @@ def plain(text: str) -> str:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=short)
 def test_html_is_ours_alone(mailer: Mailer, name: str) -> None:
-    for kind in Kind:
+    for kind in TO_PATIENTS:
         hostile = letter(kind=kind, clinic=name, place=name, address=name, phone=name)
         require_harmless_html(html_of(mailer.write(hostile, now=NOW).content), [name])
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=short)
+@pytest.mark.parametrize("kind", TO_STAFF)
+def test_no_name_of_a_clinic_harms_its_own_people(mailer: Mailer, kind: Kind, name: str) -> None:
+    parcel = mailer.write(any_letter(kind, clinic=name), now=NOW)
+    require_sound(parcel, "ana@clinic.example", parts=["text/plain", "text/html"])
+    require_harmless_html(html_of(parcel.content), [name], STAFF_LINKS[kind])
+
+
+@pytest.mark.parametrize("address", ["ana@clinic.example, evil@example.com", "a\nBcc: evil@example.com", ENCODED_BCC])
+def test_no_address_of_staff_adds_a_recipient(mailer: Mailer, address: str) -> None:
+    with pytest.raises(Refused):
+        mailer.write(any_letter(Kind.DAY_CHANGED, recipient=address), now=NOW)
 
 
 # --- from the API to a mail server

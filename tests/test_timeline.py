@@ -435,3 +435,66 @@ def test_planning_again_adds_and_removes_nothing_when_the_clocks_change(
     planner = Planner.of(["America/New_York"], (0, WHOLE_DAY), engine, clock, keys)
     planner.cells(changing_days(["America/New_York"])[0])
     assert planner.clinic.plan() == slots.Changes(0, 0)
+
+
+CLASH_ZONES = [
+    "America/Chicago", "America/Denver", "America/Phoenix", "America/New_York", "Pacific/Guam", "Pacific/Pago_Pago",
+]  # fmt: skip
+CLASH_BEGINS = datetime(2026, 10, 28, 17, 30, tzinfo=UTC)  # the clocks go back that week
+
+
+def worked_cells(hours: Hours, zone: str) -> set[datetime]:
+    """Every quarter hour of these hours from CLASH_BEGINS on, by the clock on the wall."""
+    first, last = hours.valid_from, hours.valid_until or date(2026, 12, 31)
+    days = (first + n * ONE_DAY for n in range((last - first).days + 1))
+    worked = (day for day in days if day.weekday() == hours.weekday)
+    shifts = (cells_by_the_wall_clock(zone, day, hours.opens_minute, hours.closes_minute) for day in worked)
+    return {cell for cells in shifts for cell in cells if cell + QUARTER > CLASH_BEGINS}
+
+
+@st.composite
+def weekly(draw: st.DrawFn) -> Hours:
+    opens = draw(st.integers(0, 95))
+    first = date(2026, 10, 15) + draw(st.integers(0, 40)) * ONE_DAY
+    last = draw(st.one_of(st.none(), st.integers(0, 40)))
+    return Hours(
+        weekday=draw(st.integers(0, 6)),
+        opens_minute=opens * 15,
+        closes_minute=(opens + draw(st.integers(1, 96))) * 15,
+        valid_from=first,
+        valid_until=None if last is None else first + last * ONE_DAY,
+    )
+
+
+@given(one=weekly(), other=weekly(), zones=st.tuples(*[st.sampled_from(CLASH_ZONES)] * 2))
+@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+def test_hours_clash_when_they_share_a_quarter_hour_and_only_then(
+    one: Hours, other: Hours, zones: tuple[str, str]
+) -> None:
+    shared = worked_cells(one, zones[0]) & worked_cells(other, zones[1])
+    first = timeline.first_clash(one, ZoneInfo(zones[0]), other, ZoneInfo(zones[1]), CLASH_BEGINS)
+    if one.valid_until is None and other.valid_until is None and not shared:
+        return  # they may meet after the days that the oracle looks at
+    assert (first is not None) == bool(shared)
+    if first is not None:
+        day = cells_by_the_wall_clock(zones[0], first, one.opens_minute, one.closes_minute)
+        assert min(shared) in day
+
+
+def test_hours_that_meet_only_while_one_clock_is_changed_clash_then() -> None:
+    phoenix = Hours(0, 12 * 60, 13 * 60, date(2026, 12, 7), None)
+    denver = Hours(0, 13 * 60, 14 * 60, date(2026, 12, 7), None)  # in winter both have the same hour, so one follows
+    zones = ZoneInfo("America/Phoenix"), ZoneInfo("America/Denver")
+    since = datetime(2026, 11, 23, tzinfo=UTC)
+    assert timeline.first_clash(phoenix, zones[0], denver, zones[1], since) == date(2027, 3, 15)
+    ended = Hours(0, 13 * 60, 14 * 60, date(2026, 12, 7), date(2027, 3, 14))
+    assert timeline.first_clash(phoenix, zones[0], ended, zones[1], since) is None
+
+
+def test_hours_that_were_never_worked_are_known() -> None:
+    monday = Hours(0, 9 * 60, 10 * 60, date(2026, 11, 17), None)
+    chicago = ZoneInfo("America/Chicago")
+    assert timeline.never_began(monday, chicago, at("2026-11-23T08:59:00-06:00"))
+    assert not timeline.never_began(monday, chicago, at("2026-11-23T09:00:00-06:00"))
+    nobody_s = Hours(0, 9 * 60, 10 * 60, date(2026, 11, 17), date(2026, 11, 20))
+    assert timeline.never_began(nobody_s, chicago, at("2027-11-23T09:00:00-06:00"))

@@ -147,3 +147,28 @@ def test_a_night_of_23_hours_and_one_of_25_have_one_midnight() -> None:
         assert words.days_ahead(at(morning), "America/Chicago", at(evening)) == 1
     assert words.distance(at("2027-03-14T08:00-05:00"), at("2027-03-13T22:00-06:00"), "en") == "in 9 hours"
     assert words.distance(at("2027-11-07T08:00-06:00"), at("2027-11-06T22:00-05:00"), "en") == "in 11 hours"
+
+
+FOLDED = {
+    "Zoë O’Brien-Núñez": "zoe obrien nunez",
+    "  ŁUKASZ   Szymański ": "lukasz szymanski",
+    "Øyvind Ærø": "oyvind aero",
+    "Groß": "gross",
+    "İbrahim Işık": "ibrahim isik",
+    "Иван Й": "иван и",
+    "d'Angelo": "dangelo",
+    "": "",
+}
+
+
+def test_names_are_looked_for_without_accents_capitals_and_marks() -> None:
+    assert {name: words.folded(name) for name in FOLDED} == FOLDED
+    assert all(words.folded(name) == name for name in FOLDED.values())
+
+
+NUMBERS = {"+12175550142": "(217) 555-0142", "+34911234567": "+34 911 23 45 67", "12": "12", "": "", "x": "x"}
+
+
+def test_phone_numbers_are_written_as_people_write_them() -> None:
+    found = {number: words.phone(number) for number in NUMBERS}
+    assert found == NUMBERS

@@ -32,7 +32,7 @@ from scheduler.timeline import DAY
 from scheduler.worker import Worker
 from tests.clinic import Clinic
 from tests.server import free_port
-from tests.test_delivery import PlainWriter, Post, book
+from tests.test_delivery import PlainWriter, Post, book, owe_to_staff
 
 TOO_LONG = health.SILENCE_ALLOWED + timedelta(seconds=1)
 PATIENCE_SECONDS = 10
@@ -301,6 +301,18 @@ def test_a_worker_that_ran_once_has_nothing_left_to_do(
             app, replace(settings, mail_server=server), small, "--once", "--at", at.astimezone().isoformat()
         )
         assert (done.exit_code, len(kept.recipients)) == (0, sent), done.output
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_own_signals")
+def test_a_worker_that_ran_once_has_written_to_staff(
+    app: APIFlask, settings: Settings, small: Clinic, sink: tuple[Sink, MailServer]
+) -> None:
+    kept, server = sink
+    owe_to_staff(small, "ana@example.com", Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED)
+    for _ in range(2):
+        done = run_command(app, replace(settings, mail_server=server), small, "--once")
+        assert (done.exit_code, kept.recipients) == (0, ["ana@example.com"] * 3), done.output
 
 
 @on_sqlite

@@ -1,10 +1,20 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
 from scheduler.models.access import AccessSample
+from scheduler.models.accounts import (
+    Account,
+    AccountLocation,
+    CalendarFeed,
+    Passkey,
+    RecoveryCode,
+    Role,
+    SignInAttempt,
+    StaffSession,
+)
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.models.explainer import ExplainerVersion
-from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage
+from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
 from scheduler.models.operations import BookingCount, Heartbeat
 from scheduler.models.practice import (
     AppointmentType,
@@ -19,11 +29,14 @@ from scheduler.models.schedule import Slot, WorkingHours
 
 __all__ = [
     "AccessSample",
+    "Account",
+    "AccountLocation",
     "Appointment",
     "AppointmentType",
     "Attempt",
     "AuditEvent",
     "BookingCount",
+    "CalendarFeed",
     "Channel",
     "ChannelState",
     "ClinicPolicy",
@@ -37,11 +50,17 @@ __all__ = [
     "ManageLink",
     "Needling",
     "OutboxMessage",
+    "Passkey",
     "Patient",
+    "RecoveryCode",
+    "Role",
+    "SignInAttempt",
     "Slot",
+    "StaffSession",
     "StateRule",
     "Status",
     "Therapist",
     "TherapistLanguage",
+    "Told",
     "WorkingHours",
 ]

@@ -2,15 +2,18 @@
 
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 from uuid6 import uuid7
 
 from scheduler.db import Base, one_of
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.practice import AppointmentType, Location, Therapist
+from scheduler.timeline import cell_of, next_cell
+from scheduler.words import folded
 
 
 class Status(StrEnum):
@@ -31,8 +34,15 @@ class Needling(StrEnum):
     NONE = "none"
 
 
+def _folded_name(context: Any) -> str:  # noqa: ANN401 SQLAlchemy's own class
+    return folded(context.get_current_parameters().get("name") or "")
+
+
 class Patient(Base):
-    """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge."""
+    """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge.
+
+    `folded_name` is the name as staff look for it; it follows from the name.
+    """
 
     __tablename__ = "patient"
     __table_args__ = (
@@ -44,6 +54,7 @@ class Patient(Base):
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]
+    folded_name: Mapped[str] = mapped_column(default=_folded_name, server_default=text("''"))
     email: Mapped[str | None]
     phone: Mapped[str | None]
     birth_date: Mapped[date | None]
@@ -52,12 +63,18 @@ class Patient(Base):
     remind_by_sms: Mapped[bool]
     created_at: Mapped[datetime]
 
+    @validates("name")
+    def _fold(self, _field: str, value: str) -> str:
+        self.folded_name = folded(value)
+        return value
+
 
 class Appointment(Base):
     """A visit. It holds exactly the slots from its start to its end plus buffer, and stores no slot's id.
 
     `visit_version` rises with every move (messages are owed per version); `link_generation` with every new link.
     `explainer_version_id` is what the patient was shown; none means "not shown" (staff booked).
+    `imported_as` is the visit's name in the program that the clinic moved in from.
     """
 
     __tablename__ = "appointment"
@@ -72,6 +89,8 @@ class Appointment(Base):
         CheckConstraint("link_generation >= 1", name="link_generation_positive"),
         Index(None, "therapist_id", "starts_at"),
         Index(None, "patient_id"),
+        Index("uq_appointment_imported_as", "imported_as", unique=True),
+        Index(None, "location_id", "starts_at"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     patient_id: Mapped[UUID] = mapped_column(ForeignKey("patient.id"))
@@ -90,16 +109,23 @@ class Appointment(Base):
     booked_at: Mapped[datetime]
     cancelled_at: Mapped[datetime | None]
     cancel_reason_sealed: Mapped[bytes | None]
+    imported_as: Mapped[str | None]
 
     therapist: Mapped[Therapist] = relationship(lazy="raise")
     location: Mapped[Location] = relationship(lazy="raise")
     appointment_type: Mapped[AppointmentType] = relationship(lazy="raise")
+    patient: Mapped[Patient] = relationship(lazy="raise")
     explainer_version: Mapped[ExplainerVersion | None] = relationship(lazy="raise")
 
     @property
+    def slots_start(self) -> datetime:
+        """The start of the first cell that the visit holds: its own, but for an imported one off the grid."""
+        return cell_of(self.starts_at)
+
+    @property
     def slots_end(self) -> datetime:
-        """The end of the last cell that the visit holds: its own end plus the buffer."""
-        return self.ends_at + timedelta(minutes=self.buffer_minutes)
+        """The end of the last cell that the visit holds, of which its own end plus the buffer needs at least a part."""
+        return next_cell(self.ends_at + timedelta(minutes=self.buffer_minutes))
 
 
 class ManageLink(Base):

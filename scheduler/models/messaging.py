@@ -11,12 +11,20 @@ from uuid6 import uuid7
 from scheduler.db import Base, one_of
 
 OWED = text("status = 'owed'")
+OWED_TO_STAFF = text("status = 'owed' AND account_id IS NOT NULL")
 
 
 class Kind(StrEnum):
     CONFIRMATION = "confirmation"
     REMINDER = "reminder"
     CANCELLATION = "cancellation"
+    SET_PASSWORD = "set-password"  # noqa: S105 a word, no secret
+    LOCKED_OUT = "locked-out"
+    DAY_CHANGED = "day-changed"
+    TEST = "test"
+
+
+TO_STAFF = (Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED, Kind.TEST)
 
 
 class Channel(StrEnum):
@@ -34,7 +42,10 @@ class Fate(StrEnum):
 
 
 class OutboxMessage(Base):
-    """One message owed about one version of a visit, from `due_at` on; a reminder's offset is part of its name.
+    """One message owed from `due_at` on: to a patient about one version of a visit, or to somebody of the staff.
+
+    A reminder's offset is part of its name. Of one kind `about` one thing staff is owed only one at a time; for
+    DAY_CHANGED that is the day.
 
     A worker that sends it holds a lease until `leased_until`, on the database's clock; after a try that failed it waits
     until `retry_at`. `tries` counts those begun. `withdrawn_at`, on the database's clock too, is when the visit's
@@ -49,6 +60,10 @@ class OutboxMessage(Base):
         CheckConstraint(f"kind IN ({one_of(Kind)})", name="kind_known"),
         CheckConstraint(f"channel IN ({one_of(Channel)})", name="channel_known"),
         CheckConstraint(f"status IN ({one_of(Fate)})", name="status_known"),
+        CheckConstraint(f"kind IN ({one_of(TO_STAFF)}) = (account_id IS NOT NULL)", name="staff_kinds_go_to_staff"),
+        CheckConstraint("(appointment_id IS NULL) = (account_id IS NOT NULL)", name="to_patient_or_staff"),
+        CheckConstraint("(appointment_id IS NULL) = (visit_version IS NULL)", name="version_goes_with_visit"),
+        CheckConstraint("(about IS NULL) = (account_id IS NULL)", name="about_goes_with_staff"),
         CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
         CheckConstraint("status NOT IN ('suppressed', 'failed') OR reason IS NOT NULL", name="reason_given"),
         CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_goes_with_status"),
@@ -56,13 +71,19 @@ class OutboxMessage(Base):
         CheckConstraint("status = 'owed' OR lease IS NULL", name="only_owed_is_leased"),
         CheckConstraint("tries >= 0", name="tries_not_negative"),
         Index("ix_outbox_message_owed", "due_at", sqlite_where=OWED, postgresql_where=OWED),
-    )
+        Index(
+            "uq_outbox_message_to_staff", "account_id", "kind", "about", unique=True,
+            sqlite_where=OWED_TO_STAFF, postgresql_where=OWED_TO_STAFF,
+        ),
+    )  # fmt: skip
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"))
+    appointment_id: Mapped[UUID | None] = mapped_column(ForeignKey("appointment.id"))
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    about: Mapped[str | None]
     kind: Mapped[str]
     channel: Mapped[str]
     offset_minutes: Mapped[int] = mapped_column(default=0)
-    visit_version: Mapped[int]
+    visit_version: Mapped[int | None]
     due_at: Mapped[datetime]
     status: Mapped[str] = mapped_column(default=Fate.OWED)
     reason: Mapped[str | None]
@@ -100,3 +121,14 @@ class ChannelState(Base):
     channel: Mapped[str] = mapped_column(primary_key=True)
     failures: Mapped[int]
     paused_until: Mapped[datetime | None]
+
+
+class Told(Base):
+    """Staff told a patient of this version of a visit themselves, where no message could: ticked on the call list."""
+
+    __tablename__ = "told"
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    visit_version: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)  # of the visit then: a cancelled one is told anew
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
+    told_at: Mapped[datetime]

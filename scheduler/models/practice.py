@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint, true
 from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from scheduler.db import Base
@@ -19,7 +19,10 @@ STATE_KNOWN = f"state IN {STATES}"
 
 
 class Location(Base):
-    """A clinic with its own wall clock (an IANA zone), its state's licensing law, and an area of near locations."""
+    """A clinic with its own wall clock (an IANA zone), its state's licensing law, and an area of near locations.
+
+    Patients find one that is `online`; staff book at any that is `active`. One that is not has no cells.
+    """
 
     __tablename__ = "location"
     __table_args__ = (
@@ -36,6 +39,13 @@ class Location(Base):
     time_zone: Mapped[str]
     phone: Mapped[str]
     directions: Mapped[str | None]  # how to find it and what to bring, in the clinic's own words
+    online: Mapped[bool] = mapped_column(default=True, server_default=true())
+    active: Mapped[bool] = mapped_column(default=True, server_default=true())
+
+    @property
+    def open_online(self) -> bool:
+        """Whether patients find it when they book."""
+        return self.online and self.active
 
     @validates("time_zone")
     def _known_zone(self, _name: str, value: str) -> str:
@@ -115,7 +125,10 @@ class StateRule(Base):
 
 
 class AppointmentType(Base):
-    """A kind of visit; minutes and the buffer after it are whole cells of the booking grid."""
+    """A kind of visit; minutes and the buffer after it are whole cells of the booking grid.
+
+    One that is not active is not offered any more; visits of it stay what they are.
+    """
 
     __tablename__ = "appointment_type"
     __table_args__ = (
@@ -130,6 +143,7 @@ class AppointmentType(Base):
     buffer_minutes: Mapped[int] = mapped_column(default=0)
     new_patient: Mapped[bool]
     includes_needling: Mapped[bool]
+    active: Mapped[bool] = mapped_column(default=True, server_default=true())
 
     @property
     def cells(self) -> int:
@@ -158,3 +172,4 @@ class ClinicPolicy(Base):
     booking_horizon_days: Mapped[int]
     hold_minutes: Mapped[int]
     reminders: Mapped[str]
+    imported_reminded_at: Mapped[datetime | None]  # since when patients of imported visits get messages

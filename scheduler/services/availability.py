@@ -33,10 +33,11 @@ from sqlalchemy.orm import Session, aliased
 from scheduler.db import MICROSECOND, UtcDateTime
 from scheduler.errors import Invalid, NotBookable, NotLicensed, SlotTaken, TooLate, TooSoon
 from scheduler.models import AppointmentType, ClinicPolicy, Location, Slot, Therapist, TherapistLanguage
-from scheduler.timeline import CELL, EPOCH, first_instant, zone_of
+from scheduler.timeline import CELL, EPOCH, cell_of, first_instant, zone_of
 
 # Seven digits of quarter hours since 1970 reach the year 2255; nine digits of an id fit every integer column.
 SLOT_ID = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})-([1-9][0-9]{0,6})")
+LONGEST_PLAN = timedelta(days=800)  # further than any clinic plans
 CURSOR = re.compile(r"([1-9][0-9]{0,6})-([1-9][0-9]{0,8})")
 REFUSALS: dict[type[NotBookable], str] = {
     TooSoon: "This time has begun or is too soon to book online.",
@@ -69,7 +70,10 @@ class SlotName:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """What a patient looks for. `from_` and `to` bound the start: a local date (its midnight) or an instant."""
+    """What a patient looks for. `from_` and `to` bound the start: a local date (its midnight) or an instant.
+
+    `by_staff` looks where staff may book: at places not open online too, without notice, as far as there are cells.
+    """
 
     appointment_type_id: int
     location_id: int | None = None
@@ -79,6 +83,7 @@ class Find:
     to: date | datetime | None = None
     limit: int = 20
     after: tuple[datetime, int] | None = None
+    by_staff: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +114,16 @@ class Openings:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates."""
+    """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates.
+
+    `all_online` says that every location can be booked online, so that a search need not ask each.
+    """
 
     policy: ClinicPolicy
     kind: AppointmentType
     zones: dict[int, ZoneInfo]
     language_spoken: bool
+    all_online: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,7 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
     terms = _terms(session, find)
     if find.language is not None and not terms.language_spoken:
         return Page([], None)
-    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now)
+    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
     values = {
@@ -151,6 +160,7 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
         "language": find.language,
         "after": find.after and after,
         "after_therapist": after_therapist,
+        "online": None if terms.all_online or find.by_staff else True,
         "rows": find.limit + 1,
     }
     found = _found(kind.cells, kind.includes_needling, frozenset(wish for wish in WISHES if values[wish] is not None))
@@ -162,12 +172,12 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
 
 
 def soonest(session: Session, appointment_type_id: int, count: int, *, now: datetime) -> tuple[Terms, list[Openings]]:
-    """Return the first `count` starts that search would list at each location, by the locations' names.
+    """Return the first `count` starts that search would list at each location that is online, by the locations' names.
 
     Two queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
-    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now)
+    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now, by_staff=False)
     statement = _soonest(kind.cells, kind.includes_needling, count, session.get_bind().dialect.name)
     openings: dict[int, Openings] = {}
     for location, therapist_id, starts_at in session.execute(statement, {"earliest": earliest, "latest": latest}):
@@ -188,13 +198,18 @@ def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, no
     return offers[: near.limit]
 
 
-def require_bookable(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> Bookable:
-    """Find a known start and ask the rules of search of it; raise Invalid for an unknown, NotBookable for a refused."""
+def require_bookable(
+    session: Session, slot_id: str, appointment_type_id: int, *, now: datetime, by_staff: bool = False
+) -> Bookable:
+    """Find a known start and ask the rules of search of it; raise Invalid for an unknown, NotBookable for a refused.
+
+    To patients a start at a place that is not open online is unknown.
+    """
     name = SlotName.parse(slot_id)
     terms = _terms(session, Find(appointment_type_id))
     policy, kind = terms.policy, terms.kind
     rules = _rules(kind.cells, kind.includes_needling)
-    earliest, latest = _bounds(policy, now)
+    earliest, latest = _bounds(policy, now, by_staff=by_staff)
     values = {
         "earliest": earliest,
         "latest": latest,
@@ -203,7 +218,7 @@ def require_bookable(session: Session, slot_id: str, appointment_type_id: int, *
         "start": name.starts_at,
     }
     row = session.execute(_asked(kind.cells, kind.includes_needling), values).one_or_none()
-    if row is None:
+    if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
     for refusal, rule_kept in zip(rules, kept, strict=True):
@@ -229,8 +244,10 @@ def _rules(cells: int, needling: bool) -> dict[type[NotBookable], ColumnElement[
     }
 
 
-def _bounds(policy: ClinicPolicy, now: datetime) -> tuple[datetime, datetime]:
-    """The first and the last start that patients may book now."""
+def _bounds(policy: ClinicPolicy, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
+    """The first and the last start that patients may book now; staff, from the quarter hour that is running on."""
+    if by_staff:
+        return cell_of(now), now + LONGEST_PLAN
     return (
         now + timedelta(minutes=policy.booking_notice_minutes),
         now + timedelta(days=policy.booking_horizon_days),
@@ -277,10 +294,10 @@ def _soonest(cells: int, needling: bool, count: int, dialect: str) -> Select[*tu
     if dialect == "sqlite":
         cell = aliased(Slot)
         is_first = tuple_(cell.therapist_id, cell.starts_at).in_(first)
-        found = select(Location, cell.therapist_id, cell.starts_at).outerjoin(cell, is_first)
+        found = select(Location, cell.therapist_id, cell.starts_at).outerjoin(cell, is_first).where(*OPEN_ONLINE)
         return found.order_by(Location.name, cell.starts_at, cell.therapist_id)
     start = first.lateral()
-    found = select(Location, start.c.therapist_id, start.c.starts_at).outerjoin(start, true())
+    found = select(Location, start.c.therapist_id, start.c.starts_at).outerjoin(start, true()).where(*OPEN_ONLINE)
     return found.order_by(Location.name, start.c.starts_at, start.c.therapist_id)
 
 
@@ -296,7 +313,9 @@ def _named(found: Select[int, int, datetime]) -> Select[Any]:
 
 
 _named_once = cache(_named)
+OPEN_ONLINE = (Location.online, Location.active)
 WISHES: dict[str, ColumnElement[bool]] = {
+    "online": Slot.location_id.in_(select(Location.id).where(*OPEN_ONLINE)),
     "location": Slot.location_id == bindparam("location"),
     "therapist": Slot.therapist_id == bindparam("therapist"),
     "language": exists().where(
@@ -342,14 +361,14 @@ def _terms(session: Session, find: Find) -> Terms:
     row = session.execute(_asked_terms(dated), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
-    policy, kind, location_known, therapist_known, language_spoken, zones = row
+    policy, kind, location_known, therapist_known, language_spoken, some_offline, zones = row
     if find.location_id is not None and not location_known:
         raise Invalid("location", "There is no location with this id.")
     if find.therapist_id is not None and not therapist_known:
         raise Invalid("therapist", "There is no therapist with this id.")
     pairs = (pair.split(" ", 1) for pair in (zones or "").split(",") if pair)
     by_place = {int(place): zone_of(zone) for place, zone in pairs if find.location_id in {None, int(place)}}
-    return Terms(policy, kind, by_place, language_spoken=bool(language_spoken))
+    return Terms(policy, kind, by_place, language_spoken=bool(language_spoken), all_online=not some_offline)
 
 
 @cache
@@ -361,8 +380,9 @@ def _asked_terms(dated: bool) -> Select[Any]:
         exists().where(Location.id == bindparam("location")),
         exists().where(Therapist.id == bindparam("therapist")),
         exists().where(TherapistLanguage.language == bindparam("language")),
+        exists().where(~and_(*OPEN_ONLINE)),
         zones.scalar_subquery() if dated else null(),
-    ).join_from(ClinicPolicy, AppointmentType, AppointmentType.id == bindparam("type"))
+    ).join_from(ClinicPolicy, AppointmentType, (AppointmentType.id == bindparam("type")) & AppointmentType.active)
 
 
 def _offer(row: tuple[Any, ...], kind: AppointmentType) -> Offer:

@@ -12,7 +12,8 @@ from scheduler.db import insert_into
 from scheduler.errors import Invalid, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
-from scheduler.services import audit, availability, explainer, licensing, limits, reminders, slots
+from scheduler.services import audit, availability, explainer, licensing, limits, notices, reminders, slots
+from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Bookable
 from scheduler.timeline import DAY
 
@@ -54,6 +55,18 @@ class BookVisit:
 
 
 @dataclass(frozen=True, slots=True)
+class BookForPatient:
+    """Staff book for somebody whom they know or who is new; the explainer is not shown."""
+
+    slot_id: str
+    appointment_type_id: int
+    patient: UUID | PatientDetails
+    needling: Needling
+    note: str | None
+    repeatable: Repeatable
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """A visit with the token of its newest link."""
 
@@ -72,24 +85,34 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
     earlier = _claim_key(session, request.repeatable, appointment_id, now)
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
-    _require_born(request.patient, now)
     shown = explainer.shown(session, request.explainer_version, request.explainer_language, now=now)
     start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now)
-    slots.lock(session, [start.therapist.id])
-    needling = start.kind.includes_needling
-    licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
-    patient = Patient(**asdict(request.patient), id=uuid7(), created_at=now)
-    appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
-    appointment.id, appointment.booked_at = appointment_id, now
-    slots.claim(session, appointment)
-    session.add_all([patient, appointment])
-    session.flush()
-    token = _add_link(session, appointment, keys)
-    reminders.plan(session, appointment, patient, start.policy, now=now)
+    patient = _new_patient(request.patient, now)
+    visit = _store(session, appointment_id, request, start, patient, shown, by=PATIENT, keys=keys, now=now)
     if request.address is not None:  # last, since it locks the address's row until the end
         limits.count_booking(session, request.address, now=now)
-    audit.record(session, "appointment.booked", appointment, by="patient", now=now)
-    return Visit(appointment, token)
+    return visit
+
+
+def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyring, now: datetime) -> Visit:
+    """Store a visit that staff book: inside the notice too, at places not open online too, by the same claim.
+
+    Raises Invalid for an unknown patient, slot or type, and a NotBookable as `book` does.
+    """
+    appointment_id = uuid7()
+    earlier = _claim_key(session, request.repeatable, appointment_id, now)
+    if earlier is not None:
+        return _with_token(_visits(session, Appointment.id == earlier), keys)
+    start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now, by_staff=True)
+    if isinstance(request.patient, PatientDetails):
+        patient = _new_patient(request.patient, now)
+        audit.record(session, "patient.added", patient, by=by, now=now)
+    else:
+        known = session.get(Patient, request.patient)
+        if known is None:
+            raise Invalid("patient", "There is no patient with this id.")
+        patient = known
+    return _store(session, appointment_id, request, start, patient, None, by=by, keys=keys, now=now)
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
@@ -98,13 +121,23 @@ def view(session: Session, token: str, *, keys: Keyring) -> Visit:
 
 
 def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, now: datetime) -> Visit:
-    """Cancel a visit before it begins and free its time at once; again changes nothing. Raises VisitClosed later."""
+    """Cancel the visit of a link before it begins and free its time at once; again changes nothing.
+
+    Raises VisitClosed once it has begun.
+    """
     visit = view(session, token, keys=keys)
-    appointment = visit.appointment
+    call_off(session, visit.appointment, reason, by=PATIENT, keys=keys, now=now)
+    return visit
+
+
+def call_off(
+    session: Session, appointment: Appointment, reason: str | None, *, by: Actor, keys: Keyring, now: datetime
+) -> None:
+    """Cancel a visit, whoever wishes it; see `cancel`."""
     slots.lock(session, [appointment.therapist_id])
     session.refresh(appointment, ["status", "starts_at", "ends_at"], with_for_update=True)
     if appointment.status == Status.CANCELLED:
-        return visit
+        return
     if appointment.status != Status.BOOKED or appointment.starts_at <= now:
         raise VisitClosed("This visit has begun or is over; please call the clinic.")
     appointment.status = Status.CANCELLED
@@ -113,16 +146,54 @@ def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, n
     session.flush()
     slots.free(session, appointment, now=now)
     reminders.cancelled(session, appointment, session.get_one(Patient, appointment.patient_id), now=now)
-    audit.record(session, "appointment.cancelled", appointment, by="patient", now=now)
-    return visit
+    if not reminders.silent(session, appointment):
+        notices.day_changed(session, appointment, by=by, now=now)
+    audit.record(session, "appointment.cancelled", appointment, by=by, now=now)
+
+
+def is_born(birth_date: date, *, now: datetime) -> bool:
+    """Whether a day of birth has come, somewhere."""
+    return birth_date <= now.date() + DAY
 
 
 def forget_old_keys(session: Session, *, now: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - KEYS_KEPT))
 
 
+def _store(
+    session: Session,
+    appointment_id: UUID,
+    request: BookVisit | BookForPatient,
+    start: Bookable,
+    patient: Patient,
+    shown: ExplainerVersion | None,
+    *,
+    by: Actor,
+    keys: Keyring,
+    now: datetime,
+) -> Visit:
+    """Claim the cells and write all that a visit has."""
+    slots.lock(session, [start.therapist.id])
+    needling = start.kind.includes_needling
+    licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
+    appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
+    appointment.id, appointment.booked_at = appointment_id, now
+    slots.claim(session, appointment)
+    session.add_all([patient, appointment])
+    session.flush()
+    token = add_link(session, appointment, keys)
+    reminders.plan(session, appointment, patient, start.policy, now=now)
+    notices.day_changed(session, appointment, by=by, now=now)
+    audit.record(session, "appointment.booked", appointment, by=by, now=now)
+    return Visit(appointment, token)
+
+
 def _visit_of(
-    request: BookVisit, start: Bookable, patient: Patient, shown: ExplainerVersion, note_sealed: bytes | None
+    request: BookVisit | BookForPatient,
+    start: Bookable,
+    patient: Patient,
+    shown: ExplainerVersion | None,
+    note_sealed: bytes | None,
 ) -> Appointment:
     """The row of a new visit: end, therapist and location follow from the start and the type."""
     return Appointment(
@@ -133,7 +204,7 @@ def _visit_of(
         location=start.location,
         appointment_type_id=start.kind.id,
         appointment_type=start.kind,
-        explainer_version_id=shown.id,
+        explainer_version_id=shown.id if shown else None,
         explainer_version=shown,
         starts_at=start.slot.starts_at,
         ends_at=start.slot.starts_at + timedelta(minutes=start.kind.minutes),
@@ -146,9 +217,10 @@ def _visit_of(
     )
 
 
-def _require_born(patient: PatientDetails, now: datetime) -> None:
-    if patient.birth_date is not None and patient.birth_date > now.date() + DAY:  # it may be tomorrow somewhere
+def _new_patient(details: PatientDetails, now: datetime) -> Patient:
+    if details.birth_date is not None and not is_born(details.birth_date, now=now):
         raise Invalid("patient.birth_date", "lies in the future")
+    return Patient(**asdict(details), id=uuid7(), created_at=now)
 
 
 def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, now: datetime) -> UUID | None:
@@ -195,7 +267,8 @@ def _with_token(found: tuple[Appointment, ManageLink], keys: Keyring) -> Visit:
     return Visit(appointment, token)
 
 
-def _add_link(session: Session, appointment: Appointment, keys: Keyring) -> str:
+def add_link(session: Session, appointment: Appointment, keys: Keyring) -> str:
+    """Give a visit the link that opens it; return its token."""
     key_id = keys.newest_link_key_id
     token = keys.link_token(appointment.id, appointment.link_generation, key_id)
     assert token is not None  # noqa: S101 the newest key derives it

@@ -14,6 +14,7 @@ from scheduler.db import Base
 from scheduler.errors import Conflict
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
+    Account,
     Appointment,
     AppointmentType,
     AuditEvent,
@@ -27,6 +28,7 @@ from scheduler.models import (
     Needling,
     OutboxMessage,
     Patient,
+    Role,
     Slot,
     StateRule,
     Status,
@@ -34,7 +36,9 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import audit, explainer, practice, slots
+from scheduler.services import accounts, audit, explainer, practice, slots
+from scheduler.services.accounts import NewAccount
+from scheduler.services.audit import Actor
 from scheduler.timeline import CELL, Stretch, next_cell
 
 THERAPISTS_A_CHUNK = 10
@@ -75,6 +79,13 @@ LAST = (
     "Lopez", "Meyer", "Nguyen", "Ortiz", "Patel", "Quist", "Rivera", "Singh", "Torres", "Ueda", "Vargas",
     "Walker", "Young",
 )  # fmt: skip
+# One of each role; the password is public, so production does not start with such an account.
+PEOPLE = (
+    ("admin@demo.example", "Alex Admin", Role.ADMIN),
+    ("desk@demo.example", "Dana Desk", Role.FRONT_DESK),
+    ("therapist@demo.example", "", Role.THERAPIST),
+)
+PASSWORD = "walk-in-the-park-48"  # noqa: S105 printed at every start
 FRIDAY = 4
 # Weekdays at 8–12 and 13–18, and for every third therapist an early start instead.
 SHIFTS = (((480, 720), (780, 1080)), ((480, 720), (780, 1080)), ((420, 720), (750, 960)))
@@ -118,7 +129,24 @@ def fill(session: Session, clinic: DemoClinic, *, keys: Keyring, now: datetime, 
         _book(session, chunk, clinic, chance, keys, now, end)
         slots.refit(session, chunk, now, end)
         progress(min(first + THERAPISTS_A_CHUNK, len(therapist_ids)), len(therapist_ids))
+    _people(session, session.get_one(Therapist, therapist_ids[0]), now)
     session.flush()
+
+
+def sign_ins(session: Session) -> list[str]:
+    """The addresses of the demo's accounts that are there and open."""
+    own = select(Account.email).where(Account.email.in_([email for email, *_ in PEOPLE]), Account.active)
+    return list(session.scalars(own.order_by(Account.id)))
+
+
+def _people(session: Session, therapist: Therapist, now: datetime) -> None:
+    """Sign-ins to try each role with; nobody is asked for a second factor."""
+    password_hash = accounts.hashed(PASSWORD)
+    for email, name, role in PEOPLE:
+        own = therapist if role == Role.THERAPIST else None
+        new = NewAccount(email, name or therapist.name, role, therapist_id=own.id if own else None)
+        account = accounts.add(session, new, by=Actor("demo"), now=now)
+        account.needs_second_factor, account.password_hash = False, password_hash
 
 
 def _practice(session: Session, clinic: DemoClinic, now: datetime) -> None:

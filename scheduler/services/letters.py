@@ -10,7 +10,18 @@ from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from scheduler.keys import Keyring
-from scheduler.models import Appointment, ClinicPolicy, Kind, Location, ManageLink, OutboxMessage, Patient, Status
+from scheduler.models import (
+    Account,
+    Appointment,
+    ClinicPolicy,
+    Kind,
+    Location,
+    ManageLink,
+    OutboxMessage,
+    Patient,
+    Status,
+)
+from scheduler.services import accounts
 
 FACTS = (
     select(
@@ -22,6 +33,7 @@ FACTS = (
         Appointment.ends_at,
         Appointment.status,
         Appointment.visit_version,
+        Appointment.explainer_version_id,
         Patient.email,
         Patient.language,
         Patient.remind_by_email,
@@ -43,6 +55,12 @@ FACTS = (
         (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
     )
 )
+TO_STAFF = (
+    select(OutboxMessage, Account, ClinicPolicy.clinic_name)
+    .join(Account, Account.id == OutboxMessage.account_id)
+    .join(ClinicPolicy, ClinicPolicy.id == 1)
+    .where(OutboxMessage.id == bindparam("id"))
+)
 Facts = Row[*tuple[Any, ...]]
 SEVERAL = FACTS.where(OutboxMessage.id.in_(bindparam("ids", expanding=True)))
 # The visit's lock: a change of it is stored either before this is read, or after the try has been noted.
@@ -51,7 +69,10 @@ ONE = FACTS.where(OutboxMessage.id == bindparam("id")).with_for_update(read=True
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """All that a message says, at this moment. `sequence` rises with every change of the visit (RFC 5545)."""
+    """All that a message says, at this moment. `sequence` rises with every change of the visit (RFC 5545).
+
+    `explainer_shown` is false where staff booked: then the confirmation says where to read it.
+    """
 
     message_id: UUID
     kind: Kind
@@ -67,21 +88,56 @@ class Letter:
     ends_at: datetime
     sequence: int
     token: str | None
+    explainer_shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StaffLetter:
+    """What a message to one of the clinic's people says; `token` opens the page on which to set a password."""
+
+    message_id: UUID
+    kind: Kind
+    recipient: str
+    language: str
+    clinic: str
+    about: str
+    token: str | None
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
-    """What these messages would say now; without those that have nobody to go to."""
+    """What these messages to patients would say now; without those that have nobody to go to."""
     rows = session.execute(SEVERAL, {"ids": message_ids}) if message_ids else ()
     return [_letter(row, keys) for row in rows if row.email is not None]
 
 
-def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | str:
+def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | StaffLetter | str:
     """What this message says, re-read under its visit's lock, or the reason why it must not go."""
     asked = {"id": message_id}
-    row = session.execute(ONE, asked).one()
+    row = session.execute(ONE, asked).one_or_none()
+    if row is None:
+        return _staff_letter(*session.execute(TO_STAFF, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or _letter(row, keys)
+
+
+def _staff_letter(
+    message: OutboxMessage, account: Account, clinic: str, keys: Keyring, now: datetime
+) -> StaffLetter | str:
+    if not account.active:
+        return "the account is disabled"
+    kind = Kind(message.kind)
+    if kind == Kind.SET_PASSWORD and message.about != str(account.generation):
+        return "the password was set meanwhile"
+    return StaffLetter(
+        message_id=message.id,
+        kind=kind,
+        recipient=account.email,
+        language=account.language,
+        clinic=clinic,
+        about=message.about or "",
+        token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
+    )
 
 
 def _obsolete(row: Facts, now: datetime) -> str | None:
@@ -114,4 +170,5 @@ def _letter(row: Facts, keys: Keyring) -> Letter:
         ends_at=row.ends_at,
         sequence=row.visit_version - (kind != Kind.CANCELLATION),
         token=keys.link_token(row.visit_id, row.generation, row.key_id) if row.generation is not None else None,
+        explainer_shown=row.explainer_version_id is not None,
     )

@@ -7,7 +7,8 @@ rule names, and is not offered where the rule forbids it or where no rule is kno
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,6 +17,37 @@ from scheduler.errors import NotLicensed
 from scheduler.models import License, StateRule
 
 PT = "pt"
+WARNED_AHEAD = timedelta(days=60)
+
+
+class Allows(StrEnum):
+    """What a licence, while it is valid, lets its holder do in its state, as the rule in force there has it."""
+
+    VISITS = "visits"
+    NEEDLING_TOO = "visits-and-needling"
+    NEEDLING = "needling-beside-pt"
+    FORBIDDEN = "forbidden"
+    NO_RULE = "no-rule"
+    NOT_ASKED_FOR = "not-asked-for"
+
+
+class Validity(StrEnum):
+    """How the dates of a licence stand on a day."""
+
+    NOT_YET = "not-yet"
+    VALID = "valid"
+    ENDS_SOON = "ends-soon"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A licence on some day; `rule` is the state's rule then in force."""
+
+    license: License
+    validity: Validity
+    allows: Allows
+    rule: StateRule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +62,15 @@ class Licences:
 
     def may_needle(self, therapist_id: int, state: str, day: date) -> bool:
         """Whether a visit with needling may start that day: the rule then in force and the licences it asks for."""
-        begun = [rule for rule in self.rules.get(state, []) if rule.valid_from <= day]
-        if not begun or begun[-1].needling == "forbidden" or not self.may_treat(therapist_id, state, day):
+        rule = self.rule_on(state, day)
+        if rule is None or rule.needling == "forbidden" or not self.may_treat(therapist_id, state, day):
             return False
-        qualification = begun[-1].qualification
-        return qualification is None or self._holds(therapist_id, qualification, state, day)
+        return rule.qualification is None or self._holds(therapist_id, rule.qualification, state, day)
+
+    def rule_on(self, state: str, day: date) -> StateRule | None:
+        """The state's rule in force that day."""
+        begun = [rule for rule in self.rules.get(state, []) if rule.valid_from <= day]
+        return begun[-1] if begun else None
 
     def _holds(self, therapist_id: int, kind: str, state: str, day: date) -> bool:
         return any(first <= day <= last for first, last in self.periods.get((therapist_id, kind, state), ()))
@@ -57,3 +93,32 @@ def require_license(session: Session, therapist_id: int, state: str, *, needling
         raise NotLicensed("The therapist holds no licence of this state that is valid on that day.")
     if needling and not licences.may_needle(therapist_id, state, on):
         raise NotLicensed("Dry needling cannot be offered by this therapist at this location on that day.")
+
+
+def held_by(session: Session, therapist_id: int, *, on: date) -> list[Held]:
+    """Every licence of a therapist, what it allows by the rules of `on`, and whether it ends within 60 days."""
+    rules = licences_of(session, [therapist_id])
+    own = select(License).where(License.therapist_id == therapist_id)
+    in_order = session.scalars(own.order_by(License.state, License.kind.desc(), License.valid_from))
+    return [_held(held, rules.rule_on(held.state, on), on) for held in in_order]
+
+
+def _held(held: License, rule: StateRule | None, on: date) -> Held:
+    if on > held.valid_until:
+        validity = Validity.ENDED
+    elif on < held.valid_from:
+        validity = Validity.NOT_YET
+    else:
+        validity = Validity.ENDS_SOON if held.valid_until <= on + WARNED_AHEAD else Validity.VALID
+    return Held(held, validity, _allows(held.kind, rule), rule)
+
+
+def _allows(kind: str, rule: StateRule | None) -> Allows:
+    if kind == PT:
+        may_needle = rule is not None and rule.needling != "forbidden" and rule.qualification is None
+        return Allows.NEEDLING_TOO if may_needle else Allows.VISITS
+    if rule is None:
+        return Allows.NO_RULE
+    if rule.needling == "forbidden":
+        return Allows.FORBIDDEN
+    return Allows.NEEDLING if rule.qualification == kind else Allows.NOT_ASKED_FOR

@@ -4,7 +4,7 @@ A lease on the database's clock keeps other workers away while one sends; only t
 dies leaves its lease to run out, and then its message is due at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from secrets import SystemRandom
 from typing import Any, cast
@@ -15,13 +15,15 @@ from sqlalchemy.orm import Session
 from uuid6 import uuid7
 
 from scheduler.db import Span, database_now, insert_into
+from scheduler.errors import Conflict
 from scheduler.keys import Keyring
 from scheduler.models import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage
 from scheduler.services import letters
-from scheduler.services.letters import Letter
+from scheduler.services.letters import Letter, StaffLetter
 
 BATCH = 10  # a message that hangs holds up no more than this many others, and only until its timeout
 MOST_TRIES = 8
+GAVE_UP, BROKE_OFF = "tries; the last:", "every try broke off"  # as reasons of failed messages say it
 # Together the waits outlast an hour, and no more than five minutes: so long may a server be in trouble.
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(minutes=29)
 JITTER = 0.02  # later by up to this share, never sooner
@@ -37,13 +39,25 @@ RENEWED = database_now() + bindparam("length", type_=Span())
 FREE: dict[str, Any] = {"lease": None, "leased_until": None}
 COUNT_TRY = update(MESSAGES).where(*MINE, C.tries < MOST_TRIES).values(leased_until=RENEWED, tries=C.tries + 1)
 COUNT_TRY = COUNT_TRY.returning(C.tries, C.retry_at)
-OPEN_TRY = insert(ATTEMPTS).values(started_at=database_now())
-THIS_TRY = (ATTEMPTS.c.message_id == bindparam("the_message"), ATTEMPTS.c.number == bindparam("the_number"))
-CLOSE_TRY = update(ATTEMPTS).where(*THIS_TRY).values(finished_at=database_now(), outcome=bindparam("how"))
+TRIES_BEFORE = select(func.coalesce(func.max(ATTEMPTS.c.number), 0)).where(ATTEMPTS.c.message_id == bindparam("of"))
+OPEN_TRY = insert(ATTEMPTS).values(started_at=database_now(), number=TRIES_BEFORE.scalar_subquery() + 1)
+CLOSE_TRY = (
+    update(ATTEMPTS)
+    .where(ATTEMPTS.c.id == bindparam("the_try"))
+    .values(finished_at=database_now(), outcome=bindparam("how"))
+)
 END = update(MESSAGES).where(*MINE).values(status=bindparam("fate"), reason=bindparam("why"), retry_at=None, **FREE)
 WAIT = update(MESSAGES).where(*MINE).values(retry_at=bindparam("then"), **FREE)
+AGAIN = update(MESSAGES).where(C.id == bindparam("the_message"), C.status == Fate.FAILED)
+AGAIN = AGAIN.values(status=Fate.OWED, reason=None, tries=0, retry_at=None)
 NOTE_SENT = update(MESSAGES).where(C.id == bindparam("the_message"), C.status != Fate.SENT)
 NOTE_SENT = NOTE_SENT.values(status=Fate.SENT, reason=None, sent_at=bindparam("now"), retry_at=None, **FREE)
+
+
+class NotWorthSending(Conflict):
+    """A message that would not be sent any more, for a reason that lies in its visit."""
+
+    code = "not-worth-sending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +70,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try to send a letter, noted as begun; `planned_for` is when it should have been, None for the first."""
+    """One try to send a letter, noted as begun; `planned_for` is when it should have been, None for the first.
 
-    letter: Letter
+    `number` counts from when the message was owed, or was owed anew.
+    """
+
+    letter: Letter | StaffLetter
     number: int
     lease: Lease
     planned_for: datetime | None = None
+    id: UUID = field(default_factory=uuid7, compare=False)
 
 
 def anything_due(session: Session, *, now: datetime) -> bool:
@@ -103,8 +121,9 @@ def begin(session: Session, message_id: UUID, lease: Lease, *, keys: Keyring, no
     if counted is None:
         return None
     number, planned_for = counted
-    session.execute(OPEN_TRY, {"id": uuid7(), "message_id": message_id, "number": number})
-    return Try(letter, number, lease, planned_for)
+    tried = Try(letter, number, lease, planned_for)
+    session.execute(OPEN_TRY, {"id": tried.id, "message_id": message_id, "of": message_id})
+    return tried
 
 
 def unreadable(session: Session, message_id: UUID, lease: Lease, *, now: datetime) -> None:
@@ -129,11 +148,23 @@ def refused(session: Session, tried: Try, reason: str) -> None:
 def deferred(session: Session, tried: Try, reason: str, *, now: datetime) -> None:
     """Note that a try failed and when to try again, or that it was the last."""
     if tried.number >= MOST_TRIES:
-        refused(session, tried, f"{MOST_TRIES} tries; the last: {reason}")
+        refused(session, tried, f"{MOST_TRIES} {GAVE_UP} {reason}")
         return
     _close(session, tried, reason)
     then = next_try(tried.number, tried.planned_for, now=now)
     session.execute(WAIT, _mine(tried.letter.message_id, tried.lease) | {"then": then})
+
+
+def owe_anew(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> None:
+    """Owe a failed message once more, with all its tries; one that has not failed stays as it is.
+
+    Its visit is locked until the end, so that none is owed that its visit takes back. Raises NotWorthSending for one
+    that would only be suppressed.
+    """
+    letter = letters.current(session, message_id, keys=keys, now=now)
+    if isinstance(letter, str):
+        raise NotWorthSending(letter)
+    session.execute(AGAIN, {"the_message": message_id})
 
 
 def release(session: Session, lease: Lease) -> None:
@@ -216,11 +247,10 @@ def _counted(session: Session, message_id: UUID, lease: Lease) -> tuple[int, dat
     row = session.execute(COUNT_TRY, mine | {"length": lease.length}).one_or_none()
     if row is None:
         worn_out = END.where(C.tries >= MOST_TRIES)
-        session.execute(worn_out, mine | {"fate": Fate.FAILED, "why": "every try broke off"})
+        session.execute(worn_out, mine | {"fate": Fate.FAILED, "why": BROKE_OFF})
         return None
     return row.tries, row.retry_at
 
 
 def _close(session: Session, tried: Try, outcome: str) -> None:
-    this = {"the_message": tried.letter.message_id, "the_number": tried.number}
-    session.execute(CLOSE_TRY, this | {"how": outcome})
+    session.execute(CLOSE_TRY, {"the_try": tried.id, "how": outcome})

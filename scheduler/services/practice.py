@@ -23,11 +23,20 @@ def start_policy(session: Session, start: PolicyStart) -> None:
 
 
 def locations(session: Session) -> Sequence[Location]:
-    return session.scalars(select(Location).order_by(Location.name)).all()
+    """Where the clinic works, by name."""
+    return session.scalars(select(Location).where(Location.active).order_by(Location.name)).all()
+
+
+def online_locations(session: Session) -> Sequence[Location]:
+    """Where patients may book for themselves, by name."""
+    return [place for place in locations(session) if place.online]
 
 
 def appointment_types(session: Session) -> Sequence[AppointmentType]:
-    return session.scalars(select(AppointmentType).order_by(AppointmentType.position)).all()
+    """The kinds of visit that are offered, in the clinic's order."""
+    return session.scalars(
+        select(AppointmentType).where(AppointmentType.active).order_by(AppointmentType.position)
+    ).all()
 
 
 def new_patient_types(session: Session) -> Sequence[AppointmentType]:
@@ -45,13 +54,17 @@ def active_therapists(session: Session) -> Sequence[Therapist]:
 
 
 def therapists(session: Session, location_id: int | None = None) -> list[tuple[Therapist, list[str], list[int]]]:
-    """Return active therapists by name, each with languages and the ids of the locations where they have hours."""
+    """Return active therapists by name, each with languages and the ids of the places open online where they work."""
     if location_id is not None and session.get(Location, location_id) is None:
         raise Invalid("location", "There is no location with this id.")
     languages, places = defaultdict(list), defaultdict(list)
     for therapist_id, language in session.execute(select(TherapistLanguage.therapist_id, TherapistLanguage.language)):
         languages[therapist_id].append(language)
-    for therapist_id, place in session.execute(select(WorkingHours.therapist_id, WorkingHours.location_id).distinct()):
+    hours = select(WorkingHours.therapist_id, WorkingHours.location_id).distinct()
+    online = (Location.online, Location.active)
+    for therapist_id, place in session.execute(
+        hours.join(Location, Location.id == WorkingHours.location_id).where(*online)
+    ):
         places[therapist_id].append(place)
     return [
         (therapist, sorted(languages[therapist.id]), sorted(places[therapist.id]))

@@ -1,16 +1,28 @@
 """Which messages a visit owes, decided in the transaction that changes the visit."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from scheduler.db import database_now
-from scheduler.models import Appointment, Channel, ClinicPolicy, Fate, Kind, OutboxMessage, Patient
+from scheduler.models import Appointment, Channel, ClinicPolicy, Fate, Kind, OutboxMessage, Patient, Status
 
 OFFSET = re.compile(r"(email|sms):([1-9][0-9]{0,3})h")
 QUIET_AFTER_CONFIRMATION = timedelta(hours=12)
+IMPORTED = "imported"  # why somebody was not told
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """What came of beginning to remind: of how many visits, and how many messages are owed now."""
+
+    visits: int
+    messages: int
 
 
 def plan(session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime) -> None:
@@ -30,14 +42,61 @@ def plan(session: Session, appointment: Appointment, patient: Patient, policy: C
             _owe(session, appointment, Kind.REMINDER, due_at=due_at, now=now, offset=offset)
 
 
+def plan_imported(session: Session, visits: Sequence[Appointment], policy: ClinicPolicy, *, now: datetime) -> None:
+    """Note that visits from another program are not confirmed; once reminders have begun, owe theirs.
+
+    The confirmation is written as suppressed, so that the rule that every visit owes one has no exception, and the
+    record tells why none was sent.
+    """
+    reachable = select(Patient.id, Patient.remind_by_email).join(Appointment, Appointment.patient_id == Patient.id)
+    reachable = reachable.where(Appointment.imported_as.is_not(None), Patient.email.is_not(None))
+    wishes = {row.id: row.remind_by_email for row in session.execute(reachable)}
+    told = [visit for visit in visits if visit.patient_id in wishes]
+    unsaid = {"status": Fate.SUPPRESSED, "reason": IMPORTED}
+    if told:
+        session.execute(insert(OutboxMessage), [_values(one, Kind.CONFIRMATION, now, now) | unsaid for one in told])
+    if policy.imported_reminded_at is not None:
+        _owe_reminders(session, [visit for visit in told if wishes[visit.patient_id]], policy, now)
+
+
+def begin_imported(session: Session, *, now: datetime) -> Began | None:
+    """From now on tell patients of imported visits what others are told; owe what reminders can still be useful.
+
+    None when that has begun already. Who cancels such a visit at this moment waits for this, or this for them.
+    """
+    policy = session.get_one(ClinicPolicy, 1, with_for_update=True, populate_existing=True)
+    if policy.imported_reminded_at is not None:
+        return None
+    policy.imported_reminded_at = now
+    ahead = (
+        select(Appointment)
+        .join(Patient, Patient.id == Appointment.patient_id)
+        .where(Appointment.imported_as.is_not(None), Appointment.status == Status.BOOKED, Appointment.starts_at > now)
+        .where(Patient.email.is_not(None), Patient.remind_by_email)
+        .order_by(Appointment.id)
+        .with_for_update(of=Appointment)
+    )
+    visits = session.scalars(ahead).all()
+    return Began(len(visits), _owe_reminders(session, visits, policy, now))
+
+
+def silent(session: Session, appointment: Appointment) -> bool:
+    """Whether nobody is told of this visit: it was imported, and reminders of such visits have not begun."""
+    begun = select(ClinicPolicy.imported_reminded_at)
+    return appointment.imported_as is not None and session.execute(begun).scalar_one() is None
+
+
 def cancelled(session: Session, appointment: Appointment, patient: Patient, *, now: datetime) -> None:
-    """Withdraw what the visit still owed, and owe the word that it is cancelled."""
+    """Withdraw what the visit still owed, and owe the word that it is cancelled, unless it is a silent one."""
     still_owed = update(OutboxMessage).where(
         OutboxMessage.appointment_id == appointment.id, OutboxMessage.status == Fate.OWED
     )
     withdrawn = {"status": Fate.SUPPRESSED, "reason": "cancelled", "withdrawn_at": database_now()}
     session.execute(still_owed.values(**withdrawn, lease=None, leased_until=None))
-    if patient.email is not None:
+    if patient.email is not None and silent(session, appointment):
+        word = _values(appointment, Kind.CANCELLATION, now, now) | {"status": Fate.SUPPRESSED, "reason": IMPORTED}
+        session.add(OutboxMessage(**word))
+    elif patient.email is not None:
         _owe(session, appointment, Kind.CANCELLATION, due_at=now, now=now)
 
 
@@ -61,14 +120,32 @@ def _owe(
     now: datetime,
     offset: timedelta = timedelta(),
 ) -> None:
-    session.add(
-        OutboxMessage(
-            appointment_id=appointment.id,
-            kind=kind,
-            channel=Channel.EMAIL,
-            offset_minutes=offset // timedelta(minutes=1),
-            visit_version=appointment.visit_version,
-            due_at=due_at,
-            created_at=now,
-        )
-    )
+    session.add(OutboxMessage(**_values(appointment, kind, due_at, now, offset)))
+
+
+def _values(
+    appointment: Appointment, kind: Kind, due_at: datetime, now: datetime, offset: timedelta = timedelta()
+) -> dict[str, Any]:
+    """The columns of a message about a visit as it stands."""
+    return {
+        "appointment_id": appointment.id,
+        "kind": kind,
+        "channel": Channel.EMAIL,
+        "offset_minutes": offset // timedelta(minutes=1),
+        "visit_version": appointment.visit_version,
+        "due_at": due_at,
+        "created_at": now,
+    }
+
+
+def _owe_reminders(session: Session, visits: Sequence[Appointment], policy: ClinicPolicy, now: datetime) -> int:
+    """Owe each visit the reminders whose time has not passed; no confirmation comes just before them."""
+    values = [
+        _values(visit, Kind.REMINDER, visit.starts_at - offset, now, offset)
+        for visit in visits
+        for channel, offset in offsets(policy.reminders)
+        if channel == Channel.EMAIL and visit.starts_at - offset > now
+    ]
+    if values:
+        session.execute(insert(OutboxMessage), values)
+    return len(values)

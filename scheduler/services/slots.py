@@ -10,9 +10,23 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BindParameter, CursorResult, TextClause, Update, bindparam, func, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    CursorResult,
+    Delete,
+    TextClause,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from scheduler.db import UtcDateTime
@@ -33,6 +47,7 @@ from scheduler.timeline import (
     zone_of,
 )
 
+CELLS_A_STATEMENT = 500
 WINDOW = 21 * DAY  # some 800 cells: under 20 ms on SQLite, so no booking waits long behind the job
 
 # `{cell}` is the length of a cell: microseconds on SQLite, an interval on PostgreSQL. The planned stretches come as one
@@ -161,13 +176,45 @@ def claim(session: Session, appointment: Appointment) -> None:
     refit(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end)
 
 
+def claim_anyhow(session: Session, appointments: Sequence[Appointment]) -> None:
+    """Take every cell that visits made elsewhere touch, planned or not, or raise SlotTaken where one is taken.
+
+    A cell that the plan lacks there is made as a taken one; when its visit frees it, it is in the plan or it goes
+    (`free`). So is one where the plan has the therapist at another location. The therapists must be locked; the key
+    decides, since only free cells are put away first.
+    """
+    for therapist_id, own in groupby(sorted(appointments, key=_therapist_and_start), key=lambda one: one.therapist_id):
+        visits = list(own)
+        touched = {cell: visit for visit in visits for cell in _cells(visit)}
+        if len(touched) != sum(1 for visit in visits for _ in _cells(visit)):
+            raise SlotTaken("Two of these visits touch the same quarter of an hour.")
+        free_there = (Slot.therapist_id == therapist_id, Slot.appointment_id.is_(None))
+        in_order = list(touched)
+        for first in range(0, len(in_order), CELLS_A_STATEMENT):
+            some = in_order[first : first + CELLS_A_STATEMENT]
+            _rows_changed(session, delete(Slot).where(*free_there, Slot.starts_at.in_(some)))
+        rows = [
+            {
+                "therapist_id": therapist_id,
+                "starts_at": cell,
+                "location_id": visit.location_id,
+                "appointment_id": visit.id,
+                "fit": 0,
+                "needling": False,
+            }
+            for cell, visit in touched.items()
+        ]
+        session.execute(insert(Slot), rows)
+        refit(session, [therapist_id], visits[0].slots_start, max(visit.slots_end for visit in visits))
+
+
 def free(session: Session, appointment: Appointment, *, now: datetime) -> None:
     """Give back all cells of a visit; those still ahead and in the plan are on offer again at once.
 
     The therapist must be locked.
     """
     _rows_changed(session, update(Slot).where(Slot.appointment_id == appointment.id).values(appointment_id=None, fit=1))
-    replan(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end, now=now)
+    replan(session, [appointment.therapist_id], appointment.slots_start, appointment.slots_end, now=now)
 
 
 def replan(
@@ -202,13 +249,13 @@ def _plan(session: Session, therapist_ids: Collection[int], start: datetime, end
 
 
 def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
-    """The working time of active, licensed therapists in [start, end): hours on real days, cut at local midnights."""
+    """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
     licences = licensing.licences_of(session, therapist_ids)
     rows = session.execute(
         select(WorkingHours, Location.state, Location.time_zone)
         .join(Location, Location.id == WorkingHours.location_id)
         .join(Therapist, Therapist.id == WorkingHours.therapist_id)
-        .where(Therapist.active, Therapist.id.in_(therapist_ids))
+        .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
         .order_by(WorkingHours.id)
     ).all()
     pieces = (
@@ -304,7 +351,19 @@ def refit(session: Session, therapist_ids: Collection[int], start: datetime, end
     _run(session, REFIT, therapists=list(therapist_ids), before=start - reach, after=end + reach, end=end, cap=cap)
 
 
-def _rows_changed(session: Session, change: Update) -> int:
+def _therapist_and_start(appointment: Appointment) -> tuple[int, datetime]:
+    return appointment.therapist_id, appointment.starts_at
+
+
+def _cells(appointment: Appointment) -> Iterator[datetime]:
+    """Every cell that a visit touches, its buffer included."""
+    cell = appointment.slots_start
+    while cell < appointment.slots_end:
+        yield cell
+        cell += CELL
+
+
+def _rows_changed(session: Session, change: Update | Delete) -> int:
     result = session.execute(change, execution_options={"synchronize_session": False})
     assert isinstance(result, CursorResult)  # noqa: S101 for the type checker: an UPDATE always gives one
     return result.rowcount

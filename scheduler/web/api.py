@@ -44,7 +44,7 @@ def _well_formed() -> None:
 def locations(_query: schemas.NoQuery) -> Response:
     """Every location with its address, state and time zone."""
     with reading(context().engine) as session:
-        return _json({"items": [_location(place) for place in practice.locations(session)]})
+        return _json({"items": [_location(place) for place in practice.online_locations(session)]})
 
 
 @api.get("/therapists")

@@ -11,7 +11,7 @@ from scheduler.words import DEFAULT_LANGUAGE, LANGUAGES
 
 TRANSLATIONS = ROOT / "scheduler" / "translations"
 ASKED = "lang"
-PAGES = {"patient", "visits"}  # blueprints
+NO_PAGES = {"api", "feeds", "ops", "static", "bootstrap"}  # blueprints, and files
 
 
 def install(app: Flask) -> None:
@@ -59,7 +59,7 @@ def _preferred() -> str:
 
 def _kept(endpoint: str, values: dict[str, Any]) -> None:
     """Keep the language that was asked for on the way from page to page."""
-    if has_request_context() and endpoint.partition(".")[0] in PAGES and _asked() is not None:
+    if has_request_context() and endpoint.partition(".")[0] not in NO_PAGES and _asked() is not None:
         values.setdefault(ASKED, _asked())
 
 

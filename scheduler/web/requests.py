@@ -11,7 +11,6 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -34,6 +33,7 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers.extend(HEADERS, **{"X-Request-Id": g.request_id})
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     if request.endpoint not in QUIET:
         error = g.get("error")
         log.log(

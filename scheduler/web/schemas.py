@@ -4,8 +4,6 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
-import phonenumbers
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -17,58 +15,12 @@ from pydantic import (
     model_validator,
 )
 
+from scheduler import accepted
 from scheduler.models import Needling
 
-# Control characters, line ends, what turns the direction of text or has no width, and the start of an encoded word,
-# which Python's mail headers would decode (a newline inside it adds a recipient).
-CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\u200b\u200e\u200f\u061c\u00ad\u3164\u202a-\u202e\u2060\u2066-\u2069]|=\?"
-)
-CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 ID = r"[1-9][0-9]{0,8}"
-# Reserved domains such as .test are taken: mail to them goes nowhere, and who tries the clinic out uses them.
-SPECIAL_USE_DOMAIN_NAMES.clear()
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-OLDEST = date(1900, 1, 1)
 LONGEST_INSTANT = 40
-
-
-def _one_line(text: str) -> str:
-    if CONTROL.search(text):
-        raise ValueError("must be one line of plain text")
-    return text
-
-
-def _name(text: str) -> str:
-    if not any(character.isalnum() for character in text):
-        raise ValueError("must have a letter")
-    return _one_line(text)
-
-
-def _plain_text(text: str) -> str:
-    if CONTROL_BUT_LINES.search(text):
-        raise ValueError("must not contain control characters")
-    return text
-
-
-def _email(text: str) -> str:
-    try:
-        found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
-    except EmailNotValidError as error:
-        raise ValueError(f"is no e-mail address: {error}") from error
-    return found.ascii_email or found.normalized
-
-
-def _phone(text: str) -> str:
-    """Numbers without a country are read as of the United States; stored as E.164."""
-    try:
-        number = phonenumbers.parse(text, "US")
-    except phonenumbers.NumberParseException as error:
-        raise ValueError("is no phone number") from error
-    whole = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
-    if not whole or number.extension:
-        raise ValueError("is no phone number with its area code")
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _bound(value: object) -> object:
@@ -100,8 +52,7 @@ def _in_reach(day: date) -> date:
 def _birth_date(value: object) -> object:
     if not isinstance(value, str) or not DATE.fullmatch(value):
         raise ValueError("must be a date such as 1980-01-31")
-    if date.fromisoformat(value) < OLDEST:
-        raise ValueError("lies too far back")
+    accepted.birth_date(date.fromisoformat(value))
     return value
 
 
@@ -132,13 +83,24 @@ Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=IdText)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
 Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=WhenText)]
 Name = Annotated[
-    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_name)
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(accepted.name),
 ]
 Email = Annotated[
-    str, StringConstraints(strict=True, max_length=254), AfterValidator(_one_line), AfterValidator(_email)
+    str,
+    StringConstraints(strict=True, max_length=254),
+    AfterValidator(accepted.one_line),
+    AfterValidator(accepted.email),
 ]
-Phone = Annotated[str, StringConstraints(strict=True, max_length=40), AfterValidator(_one_line), AfterValidator(_phone)]
-Text = Annotated[str, StringConstraints(strict=True, max_length=500), AfterValidator(_plain_text)]
+Phone = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=40),
+    AfterValidator(accepted.one_line),
+    AfterValidator(accepted.phone),
+]
+Text = Annotated[str, StringConstraints(strict=True, max_length=500), AfterValidator(accepted.plain_text)]
+BirthDate = Annotated[date, BeforeValidator(_birth_date, json_schema_input_type=str)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -181,7 +143,7 @@ class PatientBody(Strict):
     name: Name
     email: Email | None = None
     phone: Phone | None = None
-    birth_date: Annotated[date, BeforeValidator(_birth_date, json_schema_input_type=str)] | None = None
+    birth_date: BirthDate | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> "PatientBody":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from itertools import groupby
 
@@ -68,6 +68,21 @@ def _soon(days_ahead: int, _language: str) -> str:
             return str(gettext("Tomorrow"))
         case _:
             return ""
+
+
+def day_heading(on: date, today: date) -> str:
+    """A date in words, said first when it is near: "Tomorrow, Tuesday, November 24"."""
+    return ", ".join(filter(None, (near(on, today), date_heading(on, today))))
+
+
+def near(on: date, today: date) -> str:
+    """What people call a day that is near; empty for any other."""
+    return str({0: gettext("Today"), 1: gettext("Tomorrow"), -1: gettext("Yesterday")}.get((on - today).days, ""))
+
+
+def date_heading(on: date, today: date) -> str:
+    """A date in words, with its year where that is not this one."""
+    return words.date_in_words(on, language(), year=on.year != today.year)
 
 
 def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:

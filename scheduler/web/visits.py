@@ -53,7 +53,7 @@ def times() -> str:
             after=_after(),
         )
         offers, later = _whole_moments(availability.search(session, find, now=now)) if kinds else ([], None)
-        locations, therapists = practice.locations(session), practice.active_therapists(session)
+        locations, therapists = practice.online_locations(session), practice.active_therapists(session)
     return render_template(
         "patient/times.html",
         clinic=clinic,

@@ -23,11 +23,13 @@ from sqlalchemy import func, select
 from config import ROOT, driver_url
 from scheduler.db import make_engine, reading
 from scheduler.models import Appointment, Slot
+from scheduler.services import demo
 from tests import postgres
 from tests.bench.load import Address, Run, WrongAnswer, load
 from tests.server import environment, serving
 
 SHOWN = 20
+VISITS_A_WEEK = 5  # the demo books a third of the time
 STARTS_TO_BOOK = 3000
 COMMAND_SECONDS = 600
 DATABASE = "bench"
@@ -75,6 +77,7 @@ class Clinic:
     explainer: str = ""
     starts: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    cookie: str = ""
     unseen: Iterator[str] = field(default_factory=lambda: map("?unseen={}".format, count()))
 
     def prepare(self) -> None:
@@ -84,6 +87,7 @@ class Clinic:
             self.location = client.get("/locations").json()["items"][0]["id"]
             self.explainer = client.get("/explainer").json()["version"]
             self.starts = _apart(_all_slots(client, self.appointment_type))
+        self.cookie = _signed_in(self.url)
 
     @property
     def address(self) -> Address:
@@ -98,6 +102,7 @@ class Clinic:
             "slots, anywhere": self._search,
             "page of times": lambda clients, seconds: self._look(clients, seconds, repeat("")),
             "page of times, each anew": lambda clients, seconds: self._look(clients, seconds, self.unseen),
+            "week of a therapist": self._week,
             "book": self._book,
             "cancel": self._cancel,
         }
@@ -128,6 +133,16 @@ class Clinic:
                 raise WrongAnswer(f"{self.name}: not {SHOWN} times on a page: {body[:500]!r}")
         return run
 
+    def _week(self, clients: int, seconds: float) -> Run:
+        """Look at a therapist's next week, in which the demo has booked some days."""
+        day = datetime.now(UTC).date() + timedelta(days=7)
+        request = get(f"/staff/?view=week&day={day}", f"Cookie: {self.cookie}\r\n")
+        run = load(self.address, repeat(request), clients=clients, seconds=seconds)
+        for body in set(run.bodies):
+            if body.count(b'href="/staff/visits/') < VISITS_A_WEEK:
+                raise WrongAnswer(f"{self.name}: not a week of visits on a page: {body[:500]!r}")
+        return run
+
     def _book(self, clients: int, seconds: float) -> Run:
         requests = [self._booking(start) for start in self.starts]
         run = load(self.address, requests, clients=clients, seconds=seconds, expect=201)
@@ -152,14 +167,25 @@ class Clinic:
         return post("/api/v1/appointments", body, f"Idempotency-Key: {uuid4()}\r\n")
 
 
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n".encode()
+def get(path: str, headers: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n{headers}\r\n".encode()
 
 
 def post(path: str, body: dict[str, Any], headers: str = "") -> bytes:
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{headers}"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def _signed_in(url: str) -> str:
+    """The cookie of the demo's therapist."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        page = client.get("/staff/sign-in").text
+        token = page.split('name="csrf_token"', 1)[1].split('value="', 1)[1].split('"', 1)[0]
+        form = {"csrf_token": token, "email": "therapist@demo.example", "password": demo.PASSWORD}
+        if client.post("/staff/sign-in", data=form).status_code != httpx.codes.SEE_OTHER:
+            raise WrongAnswer("The demo's therapist could not sign in.")
+        return f"staff={client.cookies['staff']}"
 
 
 def _all_slots(client: httpx.Client, appointment_type: str) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,7 @@ LIMITS = {
     "slots, one location": SEARCH,
     "slots, anywhere": SEARCH,
     "page of times": Limit(goal=0.40, floor=0.40),
+    "week of a therapist": Limit(goal=0.30, floor=0.30),
     messages.ONE: Limit(goal=0.15, floor=0.15),
     messages.TWO: Limit(goal=1.5, floor=1.5),
     "book": Limit(goal=0.45, floor=0.45, binding=False),

@@ -149,7 +149,7 @@ def kinds_taken(town: Town, log: Log) -> list[tuple[UUID, str, Taken]]:
     """The visit and the kind of each message that was taken over."""
     owed = {one.id: one for one in town.messages()}
     found = ((owed[message_id(one)], one) for one in log.taken())
-    return [(message.appointment_id, message.kind, one) for message, one in found]
+    return [(message.appointment_id, message.kind, one) for message, one in found if message.appointment_id is not None]
 
 
 def stale(town: Town, log: Log, cancelled: dict[UUID, float]) -> list[float]:

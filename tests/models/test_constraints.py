@@ -37,15 +37,18 @@ from uuid6 import uuid7
 import config
 from scheduler import cli
 from scheduler.clock import FixedClock
-from scheduler.db import Base, constraint_name, make_engine, reading, transaction
+from scheduler.db import Base, constraint_name, insert_into, make_engine, reading, transaction
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
     AccessSample,
+    Account,
+    AccountLocation,
     Appointment,
     AppointmentType,
     Attempt,
     AuditEvent,
     BookingCount,
+    CalendarFeed,
     ChannelState,
     ClinicPolicy,
     ExplainerVersion,
@@ -55,11 +58,16 @@ from scheduler.models import (
     Location,
     ManageLink,
     OutboxMessage,
+    Passkey,
     Patient,
+    RecoveryCode,
+    SignInAttempt,
     Slot,
+    StaffSession,
     StateRule,
     Therapist,
     TherapistLanguage,
+    Told,
     WorkingHours,
 )
 from tests import postgres
@@ -193,6 +201,11 @@ def a_message(session: Session, _n: int) -> Values:
     return {"id": uuid7()} | what | when | {"status": "sent", "sent_at": NOON, "reason": None}
 
 
+def a_message_to_staff(session: Session, n: int) -> Values:
+    who = {"appointment_id": None, "visit_version": None, "account_id": stored(session, Account)["id"]}
+    return a_message(session, n) | who | {"kind": "day-changed", "about": "2027-03-15", "offset_minutes": 0}
+
+
 def an_attempt(session: Session, _n: int) -> Values:
     message = stored(session, OutboxMessage)["id"]
     times = {"started_at": NOON, "finished_at": NOON, "outcome": "sent"}
@@ -225,13 +238,59 @@ def a_sample(session: Session, _n: int) -> Values:
     return where | hours | {"quarter": NOON}
 
 
+def an_account(session: Session, n: int) -> Values:
+    who = {
+        "email": f"a{n}@example.com",
+        "name": "A",
+        "language": "en",
+        "therapist_id": stored(session, Therapist)["id"],
+    }
+    may = {"role": "therapist", "everywhere": True, "active": True, "needs_second_factor": False}
+    return who | may | {"password_hash": None, "generation": 1, "created_at": NOON}
+
+
+def an_account_location(session: Session, _n: int) -> Values:
+    return {"account_id": stored(session, Account)["id"], "location_id": stored(session, Location)["id"]}
+
+
+def a_passkey(session: Session, n: int) -> Values:
+    key = {"credential_id": b"%d" % n, "public_key": b"k", "sign_count": 0, "name": "Phone"}
+    return {"account_id": stored(session, Account)["id"], "created_at": NOON} | key
+
+
+def a_recovery_code(session: Session, n: int) -> Values:
+    return {"code_sha256": f"{n}", "account_id": stored(session, Account)["id"], "used_at": None}
+
+
+def a_session(session: Session, n: int) -> Values:
+    whose = {"token_sha256": f"{n}", "account_id": stored(session, Account)["id"]}
+    return whose | {"full": True, "created_at": NOON, "seen_at": NOON}
+
+
+def a_sign_in_attempt(_session: Session, n: int) -> Values:
+    return {"subject": f"{n}", "tried_at": NOON}
+
+
+def a_feed(session: Session, n: int) -> Values:
+    whose = {"account_id": stored(session, Account)["id"], "token_sha256": f"{n}"}
+    return whose | {"detailed": False, "created_at": NOON, "revoked_at": None}
+
+
+def a_word_told(session: Session, _n: int) -> Values:
+    what = {"appointment_id": stored(session, Appointment)["id"], "visit_version": 1, "status": "cancelled"}
+    return what | {"account_id": stored(session, Account)["id"], "told_at": NOON}
+
+
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
+    Account: an_account,
+    AccountLocation: an_account_location,
     Appointment: a_visit,
     AppointmentType: a_kind,
     Attempt: an_attempt,
     AuditEvent: an_event,
     BookingCount: a_count,
+    CalendarFeed: a_feed,
     ChannelState: a_channel_state,
     ClinicPolicy: a_policy,
     ExplainerVersion: an_explainer,
@@ -241,11 +300,16 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Location: a_location,
     ManageLink: a_link,
     OutboxMessage: a_message,
+    Passkey: a_passkey,
     Patient: a_patient,
+    RecoveryCode: a_recovery_code,
+    SignInAttempt: a_sign_in_attempt,
     Slot: a_slot,
+    StaffSession: a_session,
     StateRule: a_state_rule,
     Therapist: a_therapist,
     TherapistLanguage: a_language,
+    Told: a_word_told,
     WorkingHours: hours,
 }
 
@@ -276,6 +340,28 @@ def adding(**changes: Any) -> Write:  # noqa: ANN401 columns of the model
     return write
 
 
+def to_staff(**changes: Any) -> Write:  # noqa: ANN401
+    """Insert a message to staff that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_message_to_staff(session, next(numbers)) | changes)))
+
+    return write
+
+
+def to_both(session: Session, model: type[Base], good: Values) -> None:
+    """Insert a message to staff that is about a patient's visit too."""
+    visit = {"appointment_id": good["appointment_id"], "visit_version": 2}
+    to_staff(**visit)(session, model, good)
+
+
+def owing_twice(session: Session, model: type[Base], _good: Values) -> None:
+    """Owe one of the staff the same again, while it is owed."""
+    same = a_message_to_staff(session, next(numbers)) | OWED
+    session.execute(insert(model).values(**same))
+    session.execute(insert(model).values(**(same | {"id": uuid7()})))
+
+
 def repeating(*columns: str) -> Write:
     """Insert another row that is valid but shares these columns with the stored one."""
 
@@ -299,6 +385,12 @@ def removing(session: Session, model: type[Base], good: Values) -> None:
     session.execute(delete(model).where(*_is(model, good)))
 
 
+def emptying(session: Session, model: type[Base], _good: Values) -> None:
+    """At one stroke; SQLite has no other word for it than DELETE."""
+    word = "TRUNCATE" if session.get_bind().dialect.name == "postgresql" else "DELETE FROM"
+    session.execute(text(f"{word} {model.__tablename__}"))
+
+
 def overwriting(session: Session, _model: type[Base], good: Values) -> None:
     """Give a taken cell to another visit of the same therapist at the same location."""
     same = {column: good[column] for column in ("therapist_id", "location_id")}
@@ -317,6 +409,12 @@ def of_another(*columns: str) -> Write:
         session.execute(insert(model).values(**(valid(session, model) | cell)))
 
     return write
+
+
+def importing_twice(session: Session, model: type[Base], good: Values) -> None:
+    """Store another visit under the name that the stored one had elsewhere."""
+    changing(imported_as="their 7")(session, model, good)
+    adding(imported_as="their 7")(session, model, good)
 
 
 def _is(model: type[Base], good: Values) -> list[Any]:
@@ -391,7 +489,7 @@ CASES = [
     Case("fk_slot_appointment", Slot, of_another("location_id")),
     Case("fk_slot_therapist_id", Slot, adding(therapist_id=NOBODY, appointment_id=None, fit=1)),
     Case("fk_slot_location_id", Slot, adding(location_id=NOBODY, appointment_id=None, fit=1)),
-    Case("pk_slot", Slot, repeating("therapist_id", "starts_at")),
+    Case("pk_slot", Slot, repeating("therapist_id", "starts_at", "location_id", "appointment_id")),
     Case("tr_slot_taken_once", Slot, overwriting),
     Case("tr_slot_taken_kept", Slot, removing),
     # visits
@@ -415,6 +513,7 @@ CASES = [
     Case("fk_appointment_location_id", Appointment, adding(location_id=NOBODY)),
     Case("fk_appointment_appointment_type_id", Appointment, adding(appointment_type_id=NOBODY)),
     Case("fk_appointment_explainer_version_id", Appointment, adding(explainer_version_id=NOBODY)),
+    Case("uq_appointment_imported_as", Appointment, importing_twice),
     Case("pk_appointment", Appointment, repeating("id")),
     Case("fk_manage_link_appointment_id", ManageLink, adding(appointment_id=NO_ID)),
     Case("uq_manage_link_token_sha256", ManageLink, repeating("token_sha256")),
@@ -439,7 +538,23 @@ CASES = [
     Case("ck_outbox_message_lease_goes_with_its_end", OutboxMessage, adding(**OWED, lease=NO_ID)),
     Case("ck_outbox_message_only_owed_is_leased", OutboxMessage, adding(lease=NO_ID, leased_until=NOON)),
     Case("ck_outbox_message_tries_not_negative", OutboxMessage, adding(tries=-1)),
+    *(
+        Case("ck_outbox_message_staff_kinds_go_to_staff", OutboxMessage, adding(kind=kind, offset_minutes=0))
+        for kind in ("set-password", "locked-out", "day-changed")
+    ),
+    *(
+        Case("ck_outbox_message_staff_kinds_go_to_staff", OutboxMessage, to_staff(kind=kind))
+        for kind in ("confirmation", "cancellation")
+    ),
+    Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, to_both),
+    Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, adding(appointment_id=None, visit_version=None)),
+    Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, adding(visit_version=None)),
+    Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, to_staff(visit_version=1)),
+    Case("ck_outbox_message_about_goes_with_staff", OutboxMessage, adding(about="2027-03-15")),
+    Case("ck_outbox_message_about_goes_with_staff", OutboxMessage, to_staff(about=None)),
     Case("fk_outbox_message_appointment_id", OutboxMessage, adding(appointment_id=NO_ID)),
+    Case("fk_outbox_message_account_id", OutboxMessage, to_staff(account_id=NOBODY)),
+    Case("uq_outbox_message_to_staff", OutboxMessage, owing_twice),
     Case(
         "uq_outbox_message_owed_once",
         OutboxMessage,
@@ -454,6 +569,37 @@ CASES = [
     Case("pk_attempt", Attempt, repeating("id")),
     Case("ck_channel_state_failures_not_negative", ChannelState, changing(failures=-1)),
     Case("pk_channel_state", ChannelState, repeating("channel")),
+    Case("fk_told_appointment_id", Told, adding(appointment_id=NO_ID)),
+    Case("fk_told_account_id", Told, adding(account_id=NOBODY)),
+    Case("pk_told", Told, repeating("appointment_id", "visit_version", "status")),
+    # the clinic's people
+    *(
+        Case("ck_account_email_written_small", Account, adding(email=email))
+        for email in ("Ana@example.com", "a@", "a" * 255)
+    ),
+    *(Case("ck_account_name_length", Account, adding(name=name)) for name in ("", "x" * 201)),
+    *(Case("ck_account_role_known", Account, adding(role=role)) for role in ("owner", "Admin", "front desk", "")),
+    Case("ck_account_generation_positive", Account, adding(generation=0)),
+    *(Case("ck_account_language_code", Account, adding(language=code)) for code in ("EN", "e", "eng")),
+    Case("fk_account_therapist_id", Account, adding(therapist_id=NOBODY)),
+    Case("uq_account_email", Account, repeating("email")),
+    Case("uq_account_therapist_id", Account, repeating("therapist_id")),
+    Case("pk_account", Account, repeating("id")),
+    Case("fk_account_location_account_id", AccountLocation, adding(account_id=NOBODY)),
+    Case("fk_account_location_location_id", AccountLocation, adding(location_id=NOBODY)),
+    Case("pk_account_location", AccountLocation, repeating("account_id", "location_id")),
+    *(Case("ck_passkey_name_length", Passkey, adding(name=name)) for name in ("", "x" * 101)),
+    Case("fk_passkey_account_id", Passkey, adding(account_id=NOBODY)),
+    Case("uq_passkey_credential_id", Passkey, repeating("credential_id")),
+    Case("pk_passkey", Passkey, repeating("id")),
+    Case("fk_recovery_code_account_id", RecoveryCode, adding(account_id=NOBODY)),
+    Case("pk_recovery_code", RecoveryCode, repeating("code_sha256")),
+    Case("fk_staff_session_account_id", StaffSession, adding(account_id=NOBODY)),
+    Case("pk_staff_session", StaffSession, repeating("token_sha256")),
+    Case("pk_sign_in_attempt", SignInAttempt, repeating("id")),
+    Case("fk_calendar_feed_account_id", CalendarFeed, adding(account_id=NOBODY)),
+    Case("uq_calendar_feed_token_sha256", CalendarFeed, repeating("token_sha256")),
+    Case("pk_calendar_feed", CalendarFeed, repeating("id")),
     # what is never changed
     Case("ck_explainer_version_version_given", ExplainerVersion, adding(version="")),
     Case("ck_explainer_version_hash_given", ExplainerVersion, adding(content_sha256="a" * 63)),
@@ -467,6 +613,7 @@ CASES = [
     Case("pk_audit_event", AuditEvent, repeating("id")),
     Case("tr_audit_event_not_updated", AuditEvent, changing(actor="somebody else")),
     Case("tr_audit_event_not_deleted", AuditEvent, removing),
+    Case("tr_audit_event_not_truncated", AuditEvent, emptying),
     # the access goal
     *(
         Case("ck_access_sample_on_grid", AccessSample, adding(quarter=NOON + timedelta(**{unit: 1})))
@@ -503,8 +650,10 @@ def _in_a_transaction(engine: Engine, write: Callable[[Session], None]) -> None:
 
 
 def expected(engine: Engine, rule: str) -> str:
-    """SQLite does not tell which foreign key was violated."""
-    return "fk" if engine.name == "sqlite" and rule.startswith("fk_") else rule
+    """SQLite does not tell which foreign key was violated, and empties a table by deleting."""
+    if engine.name == "sqlite":
+        return "fk" if rule.startswith("fk_") else rule.replace("not_truncated", "not_deleted")
+    return rule
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -513,6 +662,32 @@ def test_a_write_that_breaks_one_rule_is_refused_by_its_name(database: Engine, c
         good = stored(session, case.model)
     refusal = refused_by(database, lambda session: case.write(session, case.model, good))
     assert refusal == expected(database, case.rule)
+
+
+# A key goes with what points at it.
+WITHOUT = """
+    DO $$ BEGIN
+        IF EXISTS (SELECT FROM pg_constraint WHERE conname = '{rule}') THEN
+            ALTER TABLE {table} DROP CONSTRAINT {rule} CASCADE;
+        ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgname = '{rule}') THEN
+            DROP TRIGGER {rule} ON {table};
+        ELSE
+            DROP INDEX {rule};
+        END IF;
+    END $$
+"""
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_write_that_one_rule_refuses_is_allowed_without_that_rule(database: Engine, case: Case) -> None:
+    """So that each case is about its rule alone: the rule is taken away for one transaction."""
+    with database.connect() as connection, Session(connection) as session:
+        good = stored(session, case.model)
+        session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # the transaction is rolled back, so nothing may wait
+        session.execute(text(WITHOUT.format(rule=case.rule, table=case.model.__tablename__)))
+        case.write(session, case.model, good)
+        session.rollback()
 
 
 def required_columns() -> Iterator[Column[Any]]:
@@ -545,6 +720,11 @@ def test_a_row_without_a_required_value_is_refused(database: Engine, column: Col
         (Appointment, ManageLink, "appointment_id"),
         (Appointment, IdempotencyKey, "appointment_id"),
         (OutboxMessage, Attempt, "message_id"),
+        *((Account, child, "account_id") for child in (AccountLocation, Passkey, RecoveryCode, StaffSession, Told)),
+        (Account, CalendarFeed, "account_id"),
+        (Location, AccountLocation, "location_id"),
+        (Therapist, Account, "therapist_id"),
+        (Appointment, Told, "appointment_id"),
     ],
 )
 def test_a_row_that_others_need_cannot_be_deleted(
@@ -554,6 +734,28 @@ def test_a_row_that_others_need_cannot_be_deleted(
         needed = stored(session, child)[column]
     refusal = refused_by(database, lambda session: removing(session, parent, {"id": needed}))
     assert refusal == expected(database, f"fk_{child.__tablename__}_{column}")
+
+
+# --- what the rules allow
+
+
+def test_what_was_sent_to_staff_may_be_owed_again(database: Engine) -> None:
+    with transaction(database) as session:
+        owed = stored(session, Account)["id"]
+        for fate in ({}, {}, OWED):
+            to_staff(account_id=owed, **fate)(session, OutboxMessage, {})
+        to_staff(account_id=owed, about="2027-03-16", **OWED)(session, OutboxMessage, {})
+        to_staff(account_id=owed, kind="locked-out", **OWED)(session, OutboxMessage, {})
+    with reading(database) as session:
+        of_theirs = select(OutboxMessage.id).where(OutboxMessage.account_id == owed)
+        assert len(session.scalars(of_theirs).all()) == 5
+
+
+def test_accounts_without_a_therapist_and_visits_that_did_not_move_in_are_many(database: Engine) -> None:
+    with transaction(database) as session:
+        for _ in range(2):
+            stored(session, Account, therapist_id=None, role="front-desk")
+            stored(session, Appointment, imported_as=None)
 
 
 # --- what the triggers allow
@@ -576,6 +778,34 @@ def test_a_taken_cell_can_be_written_again_for_its_own_visit(database: Engine) -
         changing(appointment_id=good["appointment_id"], needling=False)(session, Slot, good)
     with reading(database) as session:
         assert session.execute(select(Slot.needling).where(*_is(Slot, good))).scalar_one() is False
+
+
+# --- what goes around a refused UPDATE or DELETE
+
+
+def test_no_other_way_of_writing_changes_what_the_audit_holds(database: Engine) -> None:
+    with transaction(database) as session:
+        good = stored(session, AuditEvent)
+
+    def in_its_place(session: Session) -> None:
+        other = good | {"actor": "somebody else"}
+        if database.name == "sqlite":
+            session.execute(insert(AuditEvent).prefix_with("OR REPLACE").values(other))
+            return
+        upsert = insert_into(session, AuditEvent).values(other)
+        session.execute(upsert.on_conflict_do_update(index_elements=["id"], set_={"actor": "somebody else"}))
+
+    def by_its_row(session: Session) -> None:
+        row = "SELECT rowid FROM audit_event LIMIT 1"
+        columns = "id, happened_at, actor, action, entity, entity_id, detail"
+        new = "'x', 1, 'patient', 'a', 'a', 'a', '{}'"
+        session.execute(text(f"INSERT OR REPLACE INTO audit_event (rowid, {columns}) VALUES (({row}), {new})"))
+
+    ways = [in_its_place, by_its_row] if database.name == "sqlite" else [in_its_place]
+    refused = {refused_by(database, way) for way in ways}
+    assert refused == {"tr_audit_event_not_deleted" if database.name == "sqlite" else "tr_audit_event_not_updated"}
+    with reading(database) as session:
+        assert session.get_one(AuditEvent, good["id"]).actor == good["actor"]
 
 
 # --- every rule has a case
@@ -612,7 +842,7 @@ def test_every_constraint_of_the_models_has_a_case() -> None:
 
 
 def test_every_trigger_of_the_database_has_a_case(database: Engine) -> None:
-    assert triggers(database) == {case.rule for case in CASES if case.rule.startswith("tr_")}
+    assert triggers(database) == {expected(database, case.rule) for case in CASES if case.rule.startswith("tr_")}
 
 
 def test_every_constraint_of_postgresql_has_a_case(migrated_postgresql: Engine) -> None:

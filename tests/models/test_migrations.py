@@ -3,21 +3,45 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, func, inspect, select, text, update
+from sqlalchemy import Engine, MetaData, func, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 import config
 from scheduler import cli, schema
 from scheduler.clock import FixedClock
-from scheduler.db import Base, make_engine, reading, transaction
-from scheduler.keys import Keyring
-from scheduler.models import Attempt, BookingCount, ChannelState, ClinicPolicy, Heartbeat, OutboxMessage
-from scheduler.services import access_goal, verify
+from scheduler.db import Base, constraint_name, make_engine, reading, transaction
+from scheduler.keys import Keyring, fingerprint
+from scheduler.models import (
+    Account,
+    AccountLocation,
+    Appointment,
+    AppointmentType,
+    Attempt,
+    BookingCount,
+    CalendarFeed,
+    ChannelState,
+    ClinicPolicy,
+    Heartbeat,
+    Kind,
+    Location,
+    OutboxMessage,
+    Passkey,
+    Patient,
+    RecoveryCode,
+    Role,
+    SignInAttempt,
+    StaffSession,
+    Told,
+)
+from scheduler.services import access_goal, notices, verify
 from tests import postgres
 from tests.clinic import Clinic
 from tests.conftest import BACKENDS, worker_name
@@ -34,6 +58,15 @@ DEFINITIONS = {
             FROM information_schema.columns WHERE table_schema = 'public'
     """,
 }
+ACCOUNT = {
+    "email": "ana@example.com",
+    "name": "Ana Abbott",
+    "language": "en",
+    "role": Role.THERAPIST,
+    "everywhere": False,
+    "needs_second_factor": False,
+}
+LINE_OR_COLUMN = re.compile(r"\n|, (?=\w+ [A-Z]+)")
 LEFT_OVER = {
     "sqlite": "SELECT name FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'",
     "postgresql": """
@@ -67,18 +100,18 @@ def sqlite(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def up(engine: Engine) -> None:
+def up(engine: Engine, revision: str = "head") -> None:
     with schema.alone(engine):
-        schema.upgrade(engine)
+        schema.upgrade(engine, revision)
 
 
-def down(engine: Engine) -> None:
+def down(engine: Engine, revision: str = "base") -> None:
     with schema.alone(engine):
-        schema.downgrade(engine, "base")
+        schema.downgrade(engine, revision)
 
 
 def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring) -> Clinic:
-    """A clinic with a visit, a cancelled visit and at least one row in every table."""
+    """A clinic with a visit, a cancelled visit, an account and at least one row in every table."""
     cli.prepare(settings, engine, clock)
     clinic = Clinic.standard(engine, clock, keys)
     clinic.book(str(clinic.offers()[0].slot))
@@ -95,7 +128,28 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
         access_goal.record(session, now=clock.now())
+        account = Account(**ACCOUNT, therapist_id=1, created_at=clock.now())
+        session.add(account)
+        session.flush()
+        session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
+        notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
+        told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).one()
+        session.add(Attempt(message_id=told, number=1, started_at=clock.now()))
     return clinic
+
+
+def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]:
+    """What belongs to an account, one row of each."""
+    token = fingerprint("a token")
+    return [
+        AccountLocation(account_id=account_id, location_id=1),
+        Passkey(account_id=account_id, credential_id=b"1", public_key=b"1", sign_count=0, name="Phone", created_at=now),
+        RecoveryCode(account_id=account_id, code_sha256=token),
+        StaffSession(account_id=account_id, token_sha256=token, full=True, created_at=now, seen_at=now),
+        SignInAttempt(subject="1", tried_at=now),
+        CalendarFeed(account_id=account_id, token_sha256=token, detailed=False, created_at=now),
+        Told(account_id=account_id, appointment_id=visit, visit_version=1, status="booked", told_at=now),
+    ]
 
 
 def rows_by_table(session: Session) -> dict[str, int]:
@@ -108,10 +162,16 @@ def definitions(engine: Engine) -> dict[str, list[str]]:
     with engine.connect() as connection:
         found = connection.execute(text(DEFINITIONS[engine.name])).all()
     return {
-        name: sorted(part.strip().rstrip(",").replace('"', "") for part in re.split(r"\n", definition))
+        name: sorted(filter(None, map(_part, LINE_OR_COLUMN.split(definition))))
         for name, definition in found
         if "alembic_version" not in name
     }
+
+
+def _part(line: str) -> str:
+    """One column or constraint; SQLite writes a column that was added later as ", name TYPE", some before a ")"."""
+    part = line.replace('"', "").strip(" ,\t")
+    return part.removesuffix(")") if part.count(")") > part.count("(") else part
 
 
 # --- up and down
@@ -162,6 +222,124 @@ def test_a_schema_is_current_at_its_newest_version_only(empty: Engine) -> None:
         step(empty)
         with empty.connect() as connection:
             assert schema.is_current(connection) is current
+
+
+# --- one step at a time, with data
+
+
+Rows = dict[str, list[tuple[tuple[str, str], ...]]]  # by table, each by column
+
+
+def contents(engine: Engine) -> Rows:
+    """Every row of every table as it is stored, whatever columns that has now."""
+    found = MetaData()
+    with engine.connect() as connection:
+        found.reflect(connection)
+        return {
+            name: sorted(tuple((key, str(value)) for key, value in row._mapping.items()) for row in rows)
+            for name, table in found.tables.items()
+            if name != "alembic_version"
+            for rows in [connection.execute(text(f"SELECT * FROM {table.name}")).all()]
+        }
+
+
+def without(rows: Rows, added: dict[str, set[str]]) -> Rows:
+    """The same rows of the tables named, without the columns named."""
+    return {
+        name: sorted(tuple(sorted((key, value) for key, value in row if key not in columns)) for row in rows[name])
+        for name, columns in added.items()
+    }
+
+
+# What 0005 added to the tables of 0004.
+ADDED = {
+    "location": {"online", "active"},
+    "appointment_type": {"active"},
+    "clinic_policy": {"imported_reminded_at"},
+    "appointment": {"imported_as"},
+    "audit_event": {"address"},
+    "patient": {"folded_name"},
+    "outbox_message": {"account_id", "about"},
+}
+FORBIDDEN = {
+    "tr_audit_event_not_updated": "UPDATE audit_event SET actor = 'somebody else'",
+    "tr_audit_event_not_deleted": "DELETE FROM audit_event",
+    "tr_explainer_version_not_updated": "UPDATE explainer_version SET title = 'Other words'",
+    "tr_explainer_version_not_deleted": "DELETE FROM explainer_version",
+    "tr_slot_taken_kept": "DELETE FROM slot WHERE appointment_id IS NOT NULL",
+    "tr_slot_taken_once": "UPDATE slot SET appointment_id = '{other}' WHERE appointment_id IS NOT NULL",
+}
+
+
+def refusals(engine: Engine) -> dict[str, str]:
+    """What each forbidden write is refused by."""
+    other = uuid4()
+    words = str(other) if engine.name == "postgresql" else other.hex
+    found = {}
+    for name, write in FORBIDDEN.items():
+        with pytest.raises(IntegrityError) as refused, engine.begin() as connection:
+            connection.execute(text(write.format(other=words)))
+        found[name] = constraint_name(refused.value)
+    return found
+
+
+def at_0004(engine: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring) -> None:
+    """A full clinic as it was before there were accounts."""
+    filled(engine, settings, clock, keys)
+    down(engine, "0004")
+
+
+def test_visits_messages_and_the_audit_survive_the_step_to_accounts_and_back(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    at_0004(empty, settings, clock, keys)
+    before = contents(empty)
+    kept = {name: set[str]() for name in before} | ADDED
+    assert all(before[name] for name in before)
+    assert refusals(empty) == {name: name for name in FORBIDDEN}
+    for _ in range(2):
+        up(empty)
+        assert without(contents(empty), kept) == without(before, kept)
+        assert refusals(empty) == {name: name for name in FORBIDDEN}
+        down(empty, "0004")
+        assert contents(empty) == before
+        assert refusals(empty) == {name: name for name in FORBIDDEN}
+
+
+def test_what_was_there_before_accounts_is_offered_after(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    at_0004(empty, settings, clock, keys)
+    up(empty)
+    with reading(empty) as session:
+        assert {(place.online, place.active) for place in session.scalars(select(Location))} == {(True, True)}
+        assert set(session.scalars(select(AppointmentType.active))) == {True}
+        assert session.scalars(select(ClinicPolicy.imported_reminded_at)).all() == [None]
+        assert {finding.violations for finding in verify.verify(session, now=clock.now())} == {0}
+
+
+def test_patients_from_before_accounts_are_found_by_their_names(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    at_0004(empty, settings, clock, keys)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE patient SET name = 'Zoë O’Brien-Núñez'"))
+    up(empty)
+    with reading(empty) as session:
+        assert set(session.scalars(select(Patient.folded_name))) == {"zoe obrien nunez"}
+
+
+def test_only_messages_to_staff_are_lost_with_their_accounts(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    filled(empty, settings, clock, keys)
+    before = contents(empty)["outbox_message"]
+    down(empty, "0004")
+    up(empty)
+    after = contents(empty)
+    assert after["outbox_message"] == [row for row in before if ("account_id", "None") in row]
+    assert len(after["attempt"]) == 1
+    assert after["account"] == []
 
 
 # --- models and migrations say the same

@@ -20,6 +20,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import database_now, reading, transaction
 from scheduler.keys import Keyring
 from scheduler.models import (
+    Account,
     Appointment,
     Attempt,
     Channel,
@@ -30,11 +31,14 @@ from scheduler.models import (
     Location,
     OutboxMessage,
     Patient,
+    Role,
     Status,
 )
-from scheduler.services import booking, letters, outbox, verify
+from scheduler.services import accounts, booking, letters, notices, outbox, verify
+from scheduler.services.accounts import NewAccount
+from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails
-from scheduler.services.letters import Letter
+from scheduler.services.letters import Letter, StaffLetter
 from scheduler.services.outbox import BATCH, MOST_TRIES, TROUBLE, Lease, Try
 from scheduler.timeline import DAY
 from tests.clinic import HOUR, Clinic
@@ -90,6 +94,12 @@ class Outbox:
         tried = self.begin(message_id, lease)
         assert tried is not None
         return tried
+
+    def letter(self, message_id: UUID, lease: Lease) -> Letter:
+        """What a message to a patient says when its try begins."""
+        letter = self.begun(message_id, lease).letter
+        assert isinstance(letter, Letter)
+        return letter
 
     def sent(self, tried: Try) -> None:
         with transaction(self.engine) as session:
@@ -319,7 +329,7 @@ def test_a_letter_is_as_the_rows_stand_when_its_try_begins(box: Outbox) -> None:
     box.change_all(Location, name="Shelbyville", address="2 Side Street", phone="+1 555 0199", time_zone="US/Eastern")
     box.change_all(Patient, email="new@example.com", language="es")
     box.change_all(ClinicPolicy, clinic_name="Renamed")
-    letter = box.begun(message_id, mine).letter
+    letter = box.letter(message_id, mine)
     said = (letter.recipient, letter.language, letter.clinic, letter.place, letter.address, letter.phone)
     assert said == ("new@example.com", "es", "Renamed", "Shelbyville", "2 Side Street", "+1 555 0199")
     assert letter.time_zone == "US/Eastern"
@@ -415,7 +425,7 @@ def test_a_word_of_a_cancellation_is_sent(box: Outbox) -> None:
     box.clinic.cancel(box.visit.token)
     (message_id,), mine = owed(box), lease()
     assert box.claim(mine) == [message_id]
-    letter = box.begun(message_id, mine).letter
+    letter = box.letter(message_id, mine)
     assert (letter.kind, letter.sequence) == (Kind.CANCELLATION, 1)
 
 
@@ -459,6 +469,113 @@ def test_a_message_over_which_workers_died_too_often_fails(box: Outbox) -> None:
     assert box.fate(message_id) == (Fate.FAILED, "every try broke off")
     assert box.claim(lease()) == []
     assert len(box.attempts(message_id)) == MOST_TRIES
+
+
+# --- to the clinic's own people
+
+
+@pytest.fixture
+def ana(box: Outbox) -> int:
+    """An account of one of the staff."""
+    with transaction(box.engine) as session:
+        new = NewAccount("ana@example.com", "Ana Abbott", Role.THERAPIST, language="es")
+        return accounts.add(session, new, by=Actor("account:99"), now=box.now).id
+
+
+def owe_to(box: Outbox, account_id: int, kind: Kind = Kind.DAY_CHANGED, about: str = "2026-11-23") -> UUID:
+    with transaction(box.engine) as session:
+        notices.owe(session, account_id, kind, about, now=box.now)
+    (message_id,) = owed(box)
+    return message_id
+
+
+def test_a_message_to_staff_goes_as_any_other(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana), lease()
+    assert box.claim(mine) == [message_id]
+    tried = box.begun(message_id, mine)
+    assert tried.letter == StaffLetter(
+        message_id=message_id,
+        kind=Kind.DAY_CHANGED,
+        recipient="ana@example.com",
+        language="es",
+        clinic="Achieve Ortho Rehab",
+        about="2026-11-23",
+        token=None,
+    )
+    box.sent(tried)
+    assert box.fate(message_id) == (Fate.SENT, None)
+    assert box.attempts(message_id) == [(1, "sent")]
+    assert box.claim(lease()) == []
+
+
+@on_sqlite
+def test_a_message_to_staff_waits_and_fails_as_any_other(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana), lease()
+    box.claim(mine)
+    box.deferred(box.begun(message_id, mine))
+    assert box.claim(lease()) == []
+    box.moment_later(HOUR)
+    assert box.claim(mine) == [message_id]
+    box.refused(box.begun(message_id, mine))
+    assert box.fate(message_id) == (Fate.FAILED, "550 no such user")
+    assert box.attempts(message_id) == [(1, "451 later"), (2, "550 no such user")]
+
+
+@on_sqlite
+def test_a_message_to_staff_goes_with_the_news_and_before_reminders(box: Outbox, ana: int) -> None:
+    message_id = owe_to(box, ana)
+    reminder, news = box.owe(-DAY), box.owe(kind=Kind.CONFIRMATION)
+    assert box.claim(lease()) == [news, message_id, reminder]
+
+
+def test_a_disabled_account_is_not_written_to(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana), lease()
+    box.claim(mine)
+    box.change_all(Account, active=False)
+    assert box.begin(message_id, mine) is None
+    assert box.fate(message_id) == (Fate.SUPPRESSED, "the account is disabled")
+    assert box.attempts(message_id) == []
+
+
+@on_sqlite
+def test_a_message_to_staff_is_as_the_rows_stand_when_its_try_begins(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana, Kind.SET_PASSWORD, "1"), lease()
+    box.claim(mine)
+    box.change_all(Account, email="new@example.com", language="en")
+    box.change_all(ClinicPolicy, clinic_name="Renamed")
+    letter = box.begun(message_id, mine).letter
+    assert isinstance(letter, StaffLetter)
+    assert (letter.recipient, letter.language, letter.clinic) == ("new@example.com", "en", "Renamed")
+    assert letter.token is not None
+    with reading(box.engine) as session:
+        assert accounts.of_token(session, letter.token, keys=box.keys, now=box.now).id == ana
+
+
+@on_sqlite
+def test_an_invitation_is_withdrawn_once_the_password_was_set(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana, Kind.SET_PASSWORD, "1"), lease()
+    box.claim(mine)
+    box.change_all(Account, generation=2)
+    assert box.begin(message_id, mine) is None
+
+
+@on_sqlite
+def test_a_lost_lease_begins_no_message_to_staff(box: Outbox, ana: int) -> None:
+    message_id, lost, heir = owe_to(box, ana), lease(), lease()
+    box.claim(lost)
+    box.expire(lost)
+    box.claim(heir)
+    assert box.begin(message_id, lost) is None
+    assert box.begin(message_id, heir) is not None
+
+
+@on_sqlite
+def test_only_messages_to_patients_are_drafted(box: Outbox, ana: int) -> None:
+    to_staff = owe_to(box, ana)
+    to_patient = box.owe()
+    with reading(box.engine) as session:
+        drafts = letters.drafts(session, [to_staff, to_patient], keys=box.keys)
+    assert [draft.message_id for draft in drafts] == [to_patient]
 
 
 # --- how a try ends

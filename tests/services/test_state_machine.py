@@ -29,6 +29,7 @@ from scheduler.keys import Keyring
 from scheduler.models import AppointmentType, ClinicPolicy, License, WorkingHours
 from scheduler.services import slots, verify
 from scheduler.services.availability import SlotName
+from tests import postgres
 from tests.clinic import FAR_AHEAD, LONG_AGO, Clinic
 
 QUARTER = timedelta(minutes=15)
@@ -280,7 +281,7 @@ def empty(engine: Engine) -> None:
     tables = [table.name for table in reversed(Base.metadata.sorted_tables) if table.name not in KEPT]
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY"))
+            postgres.empty(connection, tables)
             return
         connection.execute(text("DROP TRIGGER IF EXISTS tr_audit_event_not_deleted"))
         connection.execute(text("UPDATE slot SET appointment_id = NULL, fit = 1 WHERE appointment_id IS NOT NULL"))

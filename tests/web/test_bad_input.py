@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 from werkzeug.test import TestResponse
 
 import config
@@ -21,6 +21,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine
 from scheduler.keys import Keyring
 from scheduler.services.availability import SlotName
+from tests import postgres
 from tests.clinic import EXPLAINER, Clinic, at, body, key
 from tests.conftest import BACKENDS, MONDAY_MORNING
 
@@ -79,8 +80,7 @@ def _empty(request: pytest.FixtureRequest, settings: config.Settings, folders: p
         return make_engine(f"sqlite:///{path}")
     engine: Engine = request.getfixturevalue("migrated_postgresql")
     with engine.begin() as connection:
-        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        postgres.empty(connection, (table.name for table in Base.metadata.sorted_tables))
     cli.prepare(settings, engine, FixedClock(MONDAY_MORNING))
     return engine
 

@@ -1,0 +1,286 @@
+"""The clinic itself: its policy, its places, what it offers, and what the states ask for.
+
+Nothing is deleted that visits name: a place or a kind of visit stops being active, a new rule begins on a day.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from scheduler.errors import Invalid
+from scheduler.models import AppointmentType, ClinicPolicy, Location, StateRule
+from scheduler.services import audit, consequences, edits, hours, slots
+from scheduler.services.audit import Actor
+from scheduler.timeline import local_date, zone_of
+
+NAME_TAKEN = "There is one with this name already."
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDetails:
+    """How the clinic wants to be booked; `access_target` is a share, `reminders` as the setting has them."""
+
+    clinic_name: str
+    access_goal_hours: int
+    access_target: float
+    booking_notice_minutes: int
+    booking_horizon_days: int
+    hold_minutes: int
+    reminders: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocationDetails:
+    name: str
+    area: str
+    address: str
+    state: str
+    time_zone: str
+    phone: str
+    directions: str | None = None
+    online: bool = False
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TypeDetails:
+    """A kind of visit; `place` is where it stands in the list, from 1 on."""
+
+    name: str
+    minutes: int
+    buffer_minutes: int
+    new_patient: bool
+    includes_needling: bool
+    place: int
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDetails:
+    """What a state asks for from a day on; `qualification` is a kind of licence beside `pt`."""
+
+    state: str
+    valid_from: date
+    needling: str
+    qualification: str | None
+    training_hours: int | None
+    source: str
+    review_on: date
+
+
+def change_policy(session: Session, details: PolicyDetails, *, seal: str, by: Actor, now: datetime) -> None:
+    """Raises ChangedMeanwhile. Further days are planned by the worker, within a quarter of an hour."""
+    policy = edits.locked(session, ClinicPolicy, 1)
+    before = edits.read_off(PolicyDetails, policy)
+    edits.require_seen(before, seal)
+    edits.write(policy, details)
+    edits.note(session, "clinic_policy.changed", policy, before, details, by=by, now=now)
+
+
+def add_location(session: Session, details: LocationDetails, *, by: Actor, now: datetime) -> Location:
+    """Raises Invalid for a name that another place has."""
+    consequences.alone(session)
+    _require_free(session, Location.name, details.name, Location.id, but=None)
+    location = Location(**asdict(details))
+    session.add(location)
+    session.flush()
+    audit.record(session, "location.added", location, by=by, now=now, **edits.plain(details))
+    return location
+
+
+def change_location(
+    session: Session,
+    location_id: int,
+    details: LocationDetails,
+    *,
+    seal: str,
+    agreed: str | None,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Change a place; hours there follow its clock, and a place that is not active has no times.
+
+    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, VisitsHit, and HoursClash when somebody
+    would work there and elsewhere at once.
+    """
+    consequences.alone(session)
+    location = edits.locked(session, Location, location_id)
+    before = edits.read_off(LocationDetails, location)
+    edits.require_seen(before, seal)
+    _require_free(session, Location.name, details.name, Location.id, but=location_id)
+    planned_by = (before.state, before.time_zone, before.active)
+    concerned: set[int] = set()
+    if planned_by != (details.state, details.time_zone, details.active):
+        concerned = consequences.therapists_at(session, [location_id], now=now)
+    with consequences.weighed(session, concerned, agreed=agreed, now=now):
+        edits.write(location, details)
+        session.flush()
+        if concerned:
+            hours.require_none_elsewhere(session, location_id, now=now)
+    edits.note(session, "location.changed", location, before, details, by=by, now=now)
+
+
+def add_type(session: Session, details: TypeDetails, *, by: Actor, now: datetime) -> AppointmentType:
+    """Raises Invalid for a name that another kind has."""
+    consequences.alone(session)
+    _require_free(session, AppointmentType.name, details.name, AppointmentType.id, but=None)
+    longest = slots.longest_visit(session)
+    kind = AppointmentType(position=_last_position(session) + 1)
+    edits.write(kind, details)
+    session.add(kind)
+    session.flush()
+    _arrange(session, kind, details.place)
+    _refit_after(session, longest)
+    audit.record(session, "appointment_type.added", kind, by=by, now=now, **edits.plain(details))
+    return kind
+
+
+def change_type(
+    session: Session,
+    type_id: int,
+    details: TypeDetails,
+    *,
+    seal: str,
+    agreed: str | None,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Change a kind of visit; visits that are booked keep their length.
+
+    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, and VisitsHit: for those that keep another
+    length than new ones, and those whose therapist may not needle.
+    """
+    consequences.alone(session)
+    kind = edits.locked(session, AppointmentType, type_id)
+    before = type_details(session, kind)
+    edits.require_seen(before, seal)
+    _require_free(session, AppointmentType.name, details.name, AppointmentType.id, but=type_id)
+    longest = slots.longest_visit(session)
+    unfit = {hit.visit_id for hit in _unfit_if_needled(session, before, details, now)}
+    edits.write(kind, details)
+    session.flush()
+    _arrange(session, kind, details.place)
+    hits = [hit for hit in _unfit_if_needled(session, before, details, now) if hit.visit_id not in unfit]
+    if (before.minutes, before.buffer_minutes) != (details.minutes, details.buffer_minutes):
+        hits += consequences.of_type(session, type_id, now=now)
+    consequences.require_agreed(hits, agreed)
+    _refit_after(session, longest)
+    edits.note(session, "appointment_type.changed", kind, before, type_details(session, kind), by=by, now=now)
+
+
+def type_details(session: Session, kind: AppointmentType) -> TypeDetails:
+    return edits.read_off(TypeDetails, kind, place=_in_order(session).index(kind) + 1)
+
+
+def add_rule(session: Session, details: RuleDetails, *, agreed: str | None, by: Actor, now: datetime) -> StateRule:
+    """Let a rule of a state hold from a day on; rules that have begun stay as they were.
+
+    Raises Invalid for a day that is not after the newest rule's, or has passed; VisitsHit.
+    """
+    consequences.alone(session)
+    known = session.scalars(select(StateRule.valid_from).where(StateRule.state == details.state)).all()
+    if known and details.valid_from <= max(known):
+        raise Invalid("valid_from", "A rule of this state begins on this day or later already.")
+    if known and details.valid_from < _today(session, details.state, now):
+        raise Invalid("valid_from", "This day has passed.")
+    with consequences.weighed(session, _working_in(session, details.state, now), agreed=agreed, now=now):
+        rule = StateRule(**asdict(details))
+        session.add(rule)
+    audit.record(session, "state_rule.added", rule, by=by, now=now, **edits.plain(details))
+    return rule
+
+
+def review_rule(
+    session: Session, rule_id: int, source: str, review_on: date, *, seal: str, by: Actor, now: datetime
+) -> None:
+    """Note where a rule was looked up again, and when to do so next. Raises NotFound, ChangedMeanwhile."""
+    rule = edits.locked(session, StateRule, rule_id)
+    before = edits.read_off(RuleDetails, rule)
+    edits.require_seen(before, seal)
+    rule.source, rule.review_on = source, review_on
+    after = replace(before, source=source, review_on=review_on)
+    if not edits.note(session, "state_rule.reviewed", rule, before, after, by=by, now=now):
+        audit.record(session, "state_rule.reviewed", rule, by=by, now=now)
+
+
+def remove_rule(session: Session, rule_id: int, *, agreed: str | None, by: Actor, now: datetime) -> None:
+    """Take back a rule that has not begun. Raises NotFound, Invalid for one that has, VisitsHit."""
+    consequences.alone(session)
+    rule = edits.locked(session, StateRule, rule_id)
+    if rule.valid_from <= _today(session, rule.state, now):
+        raise Invalid("valid_from", "This rule has begun; a new one can follow it.")
+    with consequences.weighed(session, _working_in(session, rule.state, now), agreed=agreed, now=now):
+        details = edits.plain(edits.read_off(RuleDetails, rule))
+        audit.record(session, "state_rule.removed", rule, by=by, now=now, **details)
+        session.delete(rule)
+
+
+def not_begun(session: Session, rules: Iterable[StateRule], *, now: datetime) -> set[int]:
+    """Which of these rules hold from a later day on only, wherever in their state one looks at the calendar."""
+    today: dict[str, date] = {}
+    for state, zone in session.execute(select(Location.state, Location.time_zone)):
+        today[state] = max(today.get(state, date.min), local_date(now, zone_of(zone)))
+    return {rule.id for rule in rules if rule.valid_from > today.get(rule.state, now.date())}
+
+
+def _today(session: Session, state: str, now: datetime) -> date:
+    """The day that it is in a state, by the clock of the place that is furthest on."""
+    zones = session.scalars(select(Location.time_zone).where(Location.state == state)).all()
+    return max((local_date(now, zone_of(zone)) for zone in zones), default=now.date())
+
+
+def _working_in(session: Session, state: str, now: datetime) -> set[int]:
+    places = session.scalars(select(Location.id).where(Location.state == state)).all()
+    return consequences.therapists_at(session, places, now=now)
+
+
+def _unfit_if_needled(
+    session: Session, before: TypeDetails, details: TypeDetails, now: datetime
+) -> list[consequences.Hit]:
+    """The visits that do not fit; asked only where a kind is to include needling that did not."""
+    if before.includes_needling or not details.includes_needling:
+        return []
+    return consequences.unfit(session, now=now)
+
+
+def _refit_after(session: Session, longest_before: int) -> None:
+    if slots.longest_visit(session) != longest_before:
+        consequences.refit(session)
+
+
+def _in_order(session: Session) -> list[AppointmentType]:
+    return list(session.scalars(select(AppointmentType).order_by(AppointmentType.position)))
+
+
+def _last_position(session: Session) -> int:
+    return max((kind.position for kind in _in_order(session)), default=0)
+
+
+def _arrange(session: Session, kind: AppointmentType, place: int) -> None:
+    """Put a kind of visit at its place in the list, from 1 on; one past the end is the last."""
+    others = [other for other in _in_order(session) if other is not kind]
+    wanted = [*others[: place - 1], kind, *others[place - 1 :]]
+    if wanted == _in_order(session):
+        return
+    for free, each in enumerate(wanted, start=_last_position(session) + 1):  # no two ever share a place
+        each.position = free
+    session.flush()
+    for position, each in enumerate(wanted, start=1):
+        each.position = position
+    session.flush()
+
+
+def _require_free(
+    session: Session,
+    column: InstrumentedAttribute[str],
+    name: str,
+    key: InstrumentedAttribute[int],
+    *,
+    but: int | None,
+) -> None:
+    same: Iterable[int] = session.scalars(select(key).where(column == name))
+    if any(found != but for found in same):
+        raise Invalid("name", NAME_TAKEN)

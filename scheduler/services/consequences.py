@@ -1,0 +1,235 @@
+"""What a change of hours, licences, people or places does to visits that are booked, and to the calendar.
+
+Such a change is made in `weighed`: whoever makes it is told first which visits no longer fit, and nothing is stored
+before they agree. The visits stay booked, to be moved or cancelled by hand; free time follows the change at once.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, func, literal_column, select, union
+from sqlalchemy.orm import Session
+
+from scheduler.db import alone_with
+from scheduler.errors import Conflict
+from scheduler.models import Appointment, AppointmentType, Location, Patient, Slot, Status, Therapist, WorkingHours
+from scheduler.services import licensing, practice, slots
+from scheduler.services.licensing import Licences
+from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
+
+THERAPISTS_A_CHUNK = 20
+Place = tuple[int, int]  # therapist and location
+Time = tuple[datetime, datetime]
+
+
+class Why(StrEnum):
+    """Why a visit that is booked no longer fits, the gravest first."""
+
+    THERAPIST_GONE = "therapist-gone"
+    LOCATION_CLOSED = "location-closed"
+    NOT_LICENSED = "not-licensed"
+    OUTSIDE_HOURS = "outside-hours"
+    KEEPS_LENGTH = "keeps-length"
+
+
+GRAVEST = list(Why)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A visit that no longer fits, as it can be told after its transaction is gone."""
+
+    visit_id: UUID
+    patient_id: UUID
+    patient: str
+    therapist: str
+    location_id: int
+    location: str
+    time_zone: str
+    starts_at: datetime
+    ends_at: datetime
+    why: Why
+
+
+class VisitsHit(Conflict):
+    """A change would hit visits, and nobody has agreed to that yet; `agreement` is what to say to agree."""
+
+    def __init__(self, hits: list[Hit]) -> None:
+        super().__init__("Booked visits would no longer fit.")
+        self.hits = hits
+
+    @property
+    def agreement(self) -> str:
+        named = "".join(f"{hit.visit_id.hex} {hit.why};" for hit in self.hits)
+        return sha256(named.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def weighed(session: Session, therapist_ids: Collection[int], *, agreed: str | None, now: datetime) -> Iterator[None]:
+    """Change what the calendars of these therapists depend on; raise VisitsHit when that hits visits.
+
+    It does not for who `agreed` to these very visits. All cells are brought in line in the same transaction: search
+    offers nothing that the change took away. Call `alone` before reading what is to be changed.
+    """
+    slots.lock(session, therapist_ids)
+    before = {hit.visit_id: GRAVEST.index(hit.why) for hit in unfit(session, therapist_ids, now=now)}
+    yield
+    session.flush()
+    after = unfit(session, therapist_ids, now=now)
+    worse = [hit for hit in after if GRAVEST.index(hit.why) < before.get(hit.visit_id, len(GRAVEST))]
+    require_agreed(worse, agreed)
+    replan(session, therapist_ids, now=now)
+
+
+def alone(session: Session) -> None:
+    """Wait until nobody else changes what calendars depend on: such changes are rare, and each looks at many rows."""
+    alone_with(session, "what calendars depend on")
+
+
+def require_agreed(hits: list[Hit], agreed: str | None) -> None:
+    """Raise VisitsHit unless somebody agreed that these very visits no longer fit."""
+    refusal = VisitsHit(hits)
+    if hits and refusal.agreement != agreed:
+        raise refusal
+
+
+def replan(session: Session, therapist_ids: Collection[int], *, now: datetime) -> None:
+    """Bring all cells ahead of locked therapists in line with hours and licences, as far as there are any.
+
+    One therapist and a few weeks at a time: ten therapists' three months at once took ten times as long.
+    """
+    free = select(Slot.starts_at).where(Slot.fit > literal_column("0")).order_by(Slot.starts_at.desc())
+    last = session.scalars(free.limit(1)).first() or now
+    end = max(slots.horizon_end(practice.policy(session), now), last + CELL)
+    for therapist_id in sorted(therapist_ids):
+        start = next_cell(now)
+        while start < end:
+            until = min(start + slots.WINDOW, end)
+            slots.replan(session, [therapist_id], start, until, now=now)
+            start = until
+
+
+def refit(session: Session) -> None:
+    """Recount every free cell, those that have passed too: the longest visit is another one now."""
+    first, last = session.execute(select(func.min(Slot.starts_at), func.max(Slot.starts_at))).one()
+    everybody = slots.therapists(session)
+    slots.lock(session, everybody)
+    for chunk in range(0, len(everybody), THERAPISTS_A_CHUNK):
+        if first is not None:
+            slots.refit(session, everybody[chunk : chunk + THERAPISTS_A_CHUNK], first, last + CELL)
+
+
+def unfit(session: Session, therapist_ids: Collection[int] | None = None, *, now: datetime) -> list[Hit]:
+    """The visits ahead, soonest first, that hours, licences, people and places as they now stand do not allow.
+
+    Of these therapists, or of all. Four queries at any size.
+    """
+    visits = _ahead(session, therapist_ids, now)
+    if not visits:
+        return []
+    concerned = {visit.therapist_id for visit in visits}
+    licences = licensing.licences_of(session, concerned)
+    until = max(visit.ends_at + timedelta(minutes=visit.buffer_minutes) for visit in visits) + CELL
+    planned = _planned(session, concerned, min(visit.starts_at for visit in visits) - CELL, until)
+    reasons = ((visit, _why(visit, licences, planned)) for visit in visits)
+    return [_hit(visit, why) for visit, why in reasons if why is not None]
+
+
+def of_type(session: Session, kind_id: int, *, now: datetime) -> list[Hit]:
+    """The visits ahead of one kind, which keep the length that they were booked with."""
+    of_kind = _visits(now).where(Appointment.appointment_type_id == kind_id)
+    return [_hit(visit, Why.KEEPS_LENGTH) for visit in session.execute(of_kind)]
+
+
+def therapists_at(session: Session, location_ids: Collection[int], *, now: datetime) -> set[int]:
+    """Who has hours at these places, and so cells, or visits ahead."""
+    working = select(WorkingHours.therapist_id).where(WorkingHours.location_id.in_(location_ids))
+    booked = select(Appointment.therapist_id).where(
+        Appointment.location_id.in_(location_ids), Appointment.starts_at >= now, Appointment.status == Status.BOOKED
+    )
+    return set(session.scalars(union(working, booked)))
+
+
+def _ahead(session: Session, therapist_ids: Collection[int] | None, now: datetime) -> list[Row[Any]]:
+    visits = _visits(now)
+    if therapist_ids is not None:
+        visits = visits.where(Appointment.therapist_id.in_(therapist_ids))
+    return list(session.execute(visits))
+
+
+def _visits(now: datetime) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            Appointment.id,
+            Appointment.therapist_id,
+            Appointment.location_id,
+            Appointment.patient_id,
+            Appointment.starts_at,
+            Appointment.ends_at,
+            Appointment.buffer_minutes,
+            AppointmentType.includes_needling,
+            Patient.name.label("patient"),
+            Therapist.name.label("therapist"),
+            Therapist.active.label("therapist_active"),
+            Location.name.label("location"),
+            Location.active.label("location_active"),
+            Location.state,
+            Location.time_zone,
+        )
+        .join(AppointmentType, AppointmentType.id == Appointment.appointment_type_id)
+        .join(Patient, Patient.id == Appointment.patient_id)
+        .join(Therapist, Therapist.id == Appointment.therapist_id)
+        .join(Location, Location.id == Appointment.location_id)
+        .where(Appointment.status == Status.BOOKED, Appointment.starts_at >= now)
+        .order_by(Appointment.starts_at, Appointment.id)
+    )
+
+
+def _planned(
+    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime
+) -> dict[Place, list[Time]]:
+    """Who works where and when, as the plan has it, with stretches that touch made one."""
+    planned: dict[Place, list[Time]] = defaultdict(list)
+    for stretch in slots.planned_time(session, therapist_ids, start, end):
+        times = planned[stretch.therapist_id, stretch.location_id]
+        begun = times.pop()[0] if times and times[-1][1] == stretch.starts_at else stretch.starts_at
+        times.append((begun, stretch.ends_at))
+    return planned
+
+
+def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]]) -> Why | None:
+    day = local_date(visit.starts_at, zone_of(visit.time_zone))
+    licensed = licences.may_needle if visit.includes_needling else licences.may_treat
+    if not visit.therapist_active:
+        return Why.THERAPIST_GONE
+    if not visit.location_active:
+        return Why.LOCATION_CLOSED
+    if not licensed(visit.therapist_id, visit.state, day):
+        return Why.NOT_LICENSED
+    start, end = cell_of(visit.starts_at), next_cell(visit.ends_at + timedelta(minutes=visit.buffer_minutes))
+    times = planned[visit.therapist_id, visit.location_id]
+    at = bisect_right(times, start, key=lambda time: time[0]) - 1
+    return None if at >= 0 and end <= times[at][1] else Why.OUTSIDE_HOURS
+
+
+def _hit(visit: Row[Any], why: Why) -> Hit:
+    return Hit(
+        visit_id=visit.id,
+        patient_id=visit.patient_id,
+        patient=visit.patient,
+        therapist=visit.therapist,
+        location_id=visit.location_id,
+        location=visit.location,
+        time_zone=visit.time_zone,
+        starts_at=visit.starts_at,
+        ends_at=visit.ends_at,
+        why=why,
+    )

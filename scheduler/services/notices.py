@@ -1,0 +1,46 @@
+"""Which messages the clinic's own people are owed. None names a patient: they say what to look at."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from scheduler.db import insert_into
+from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage
+from scheduler.services.audit import Actor
+from scheduler.timeline import cell_of, local_date, zone_of
+
+SOON = timedelta(hours=24)
+
+
+def day_changed(session: Session, appointment: Appointment, *, by: Actor, now: datetime) -> None:
+    """Owe the visit's therapist word that their day changed, when it begins within 24 hours and others changed it.
+
+    A walk-in may begin in the quarter hour that is running.
+    """
+    if not cell_of(now) <= appointment.starts_at < now + SOON:
+        return
+    own = select(Account).where(Account.therapist_id == appointment.therapist_id, Account.active)
+    account = session.scalars(own).one_or_none()
+    if account is not None and by.name != name_of(account.id):
+        day = local_date(appointment.starts_at, zone_of(appointment.location.time_zone))
+        owe(session, account.id, Kind.DAY_CHANGED, day.isoformat(), now=now)
+
+
+def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:
+    """Owe one of the staff a message, unless it is owed already and will tell of this too when it goes."""
+    new = insert_into(session, OutboxMessage).values(
+        account_id=account_id,
+        kind=kind,
+        channel=Channel.EMAIL,
+        offset_minutes=0,
+        about=about,
+        due_at=now,
+        created_at=now,
+    )
+    session.execute(new.on_conflict_do_nothing())
+
+
+def name_of(account_id: int) -> str:
+    """An account as audit rows name it."""
+    return f"account:{account_id}"

@@ -1,0 +1,178 @@
+"""What audit rows say, in plain words."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from flask import current_app, url_for
+from flask_babel import lazy_gettext as _
+from werkzeug.routing import BuildError
+
+from scheduler import words
+from scheduler.models import AuditEvent
+from scheduler.services.audit_log import Record
+from scheduler.timeline import zone_of
+from scheduler.web.language import language
+
+# The second part of an action.
+VERBS: dict[str, Any] = {
+    "added": _("Added"),
+    "app_added": _("Added an app that shows codes"),
+    "app_removed": _("Removed the app that shows codes"),
+    "arrived": _("Marked as arrived"),
+    "booked": _("Booked"),
+    "cancelled": _("Cancelled"),
+    "changed": _("Changed"),
+    "code_refused": _("Wrong code at sign-in"),
+    "code_taken": _("Right code at sign-in"),
+    "disabled": _("Disabled"),
+    "enabled": _("Enabled again"),
+    "fulfilled": _("Marked as done"),
+    "imported": _("Moved in"),
+    "invited": _("Made a link to set a password"),
+    "locked": _("Locked out"),
+    "looked_through": _("Looked through"),
+    "made": _("Made"),
+    "mark_undone": _("Took the mark back"),
+    "noshow": _("Marked as no-show"),
+    "paper_codes_made": _("Made recovery codes"),
+    "passkey_added": _("Added a passkey"),
+    "passkey_removed": _("Removed a passkey"),
+    "password_set": _("Set the password"),
+    "read": _("Looked at"),
+    "reminders_started": _("Started the reminders"),
+    "removed": _("Removed"),
+    "reviewed": _("Reviewed"),
+    "revoked": _("Revoked"),
+    "signed_in": _("Signed in"),
+    "signed_out": _("Signed out"),
+    "told": _("Told the patient"),
+    "tried_again": _("Tried to send again"),
+    "unlocked": _("Unlocked"),
+    "untold": _("Took back that the patient was told"),
+    "verified": _("Verified"),
+    "wrong_password": _("Wrong password at sign-in"),
+}
+RECORDS: dict[str, Any] = {
+    "account": _("Account"),
+    "appointment": _("Visit"),
+    "appointment_type": _("Kind of visit"),
+    "audit_event": _("This record"),
+    "calendar_feed": _("Calendar link"),
+    "clinic_policy": _("Clinic's policy"),
+    "license": _("License"),
+    "location": _("Location"),
+    "moving_in": _("Import"),
+    "outbox_message": _("Message"),
+    "patient": _("Patient"),
+    "state_rule": _("State rule"),
+    "therapist": _("Therapist"),
+    "working_hours": _("Working hours"),
+}
+YES, NO = _("yes"), _("no")
+# Who is nobody's account.
+OTHERS: dict[str, Any] = {
+    "patient": _("A patient, online"),
+    "stranger": _("Somebody not signed in"),
+    "worker": _("The program itself"),
+    "shell": _("A command on the server"),
+    "setup": _("The first setup"),
+    "demo": _("The demonstration"),
+}
+# Where a record has a page: its endpoint, what that calls the id, and what the id is.
+PAGES: dict[str, tuple[str, str, Callable[[str], object]]] = {
+    "appointment": ("schedule.visit", "visit_id", UUID),
+    "patient": ("desk.patient", "patient_id", UUID),
+    "location": ("clinic.location", "location_id", int),
+    "therapist": ("people.therapist", "therapist_id", int),
+    "account": ("people.account", "account_id", int),
+    "license": ("people.license_", "license_id", int),
+    "appointment_type": ("clinic.type_", "type_id", int),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One audit row in words: when with its zone, who, what to which record and fields, from where.
+
+    `iso` is the instant as programs read it; `page` the record's page, where it has one.
+    """
+
+    day: str
+    zone: str
+    hour: str
+    iso: str
+    who: str
+    what: str
+    kind: str
+    record: Record
+    fields: str
+    address: str
+    page: str | None
+
+    @property
+    def short_id(self) -> str:
+        """The end of the id: of visits and patients the beginning is alike for all of one day."""
+        return self.record.id[-8:]
+
+
+def told(event: AuditEvent, names: Mapping[str, str], zone: str) -> Deed:
+    at = (event.happened_at, zone, language())
+    record = Record(event.entity, event.entity_id)
+    return Deed(
+        day=words.day(*at, year=True),
+        zone=words.zone_name(*at),
+        hour=words.hour(*at),
+        iso=event.happened_at.astimezone(zone_of(zone)).isoformat(timespec="seconds"),
+        who=who(event.actor, names),
+        what=action(event.action),
+        kind=kind(event.entity),
+        record=record,
+        fields=_fields(event.detail),
+        address=event.address or "",
+        page=_page(record),
+    )
+
+
+def who(actor: str, names: Mapping[str, str]) -> str:
+    return str(names.get(actor) or OTHERS.get(actor) or actor)
+
+
+def action(name: str) -> str:
+    verb = name.rpartition(".")[2]
+    return str(VERBS.get(verb) or verb.replace("_", " "))
+
+
+def action_of_kind(name: str) -> str:
+    """An action with what it was done to."""
+    entity, dot, _verb = name.rpartition(".")
+    return f"{kind(entity)}: {action(name)}" if dot else action(name)
+
+
+def kind(entity: str) -> str:
+    return str(RECORDS.get(entity) or entity.replace("_", " "))
+
+
+def _fields(detail: dict[str, Any]) -> str:
+    """The names of the fields, then what else is noted, each with its name."""
+    noted = [f"{name}: {_value(value)}" for name, value in detail.items() if name != "fields"]
+    return "; ".join(filter(None, [_value(detail.get("fields", "")), *noted]))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(YES if value else NO)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _page(record: Record) -> str | None:
+    """The address of the record's page, if it has one; an id that no row could have leads nowhere."""
+    endpoint, name, id_of = PAGES.get(record.entity, ("", "", str))
+    if endpoint not in current_app.view_functions:
+        return None
+    try:
+        values: dict[str, Any] = {name: id_of(record.id)}
+        return url_for(endpoint, **values)
+    except (ValueError, BuildError):
+        return None

@@ -1,0 +1,239 @@
+"""How the administrators' pages save: check, tell what it does to booked visits, save, and say so.
+
+A page that is saved twice at once is refused with both values; what was typed is never lost.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from flask import Response, flash, make_response, redirect, render_template, request
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response as BaseResponse
+from wtforms import Field, HiddenField
+
+from scheduler import words
+from scheduler.db import reading, transaction
+from scheduler.errors import ClinicError, Invalid
+from scheduler.models import ClinicPolicy, Patient
+from scheduler.services import audit, edits, practice
+from scheduler.services.accounts import LastAdmin
+from scheduler.services.consequences import Hit, VisitsHit, Why
+from scheduler.services.edits import ChangedMeanwhile
+from scheduler.services.hours import HoursClash, Shift
+from scheduler.web.admin.fields import told
+from scheduler.web.admin.forms import DetailsForm
+from scheduler.web.context import context
+from scheduler.web.language import language
+from scheduler.web.staff.access import staff
+from scheduler.web.staff.forms import StaffForm
+
+MOST_SHOWN = 200  # of the visits that a change hits; the page of visits to move has all
+UNTYPED = {"csrf_token", "agreed", "step"}
+DAY_MINUTES = 24 * 60
+WHYS = {
+    Why.THERAPIST_GONE: _("The therapist does not work here any more"),
+    Why.LOCATION_CLOSED: _("The location is closed"),
+    Why.NOT_LICENSED: _("Not licensed for it there on that day"),
+    Why.OUTSIDE_HOURS: _("Outside the hours"),
+    Why.KEEPS_LENGTH: _("Keeps the length that it was booked with"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A field that somebody else changed meanwhile: how it stands now, and what was typed."""
+
+    label: str
+    stored: str
+    typed: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHit:
+    """A visit that no longer fits, in words; without a name at a place that the reader does not work for."""
+
+    visit_id: UUID
+    when: str
+    patient: str
+    therapist: str
+    location: str
+    why: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A button below a form that does something else, at an address of its own."""
+
+    words: str
+    address: str
+    explained: str = ""
+    grave: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A page that shows a form: its heading, where it leads back to, what is said above, and what else can be done.
+
+    `address` is where its form goes: to the page's own, unless one is named.
+    """
+
+    heading: str
+    back: str
+    about: Sequence[str] = ()
+    deeds: Sequence[Deed] = ()
+    address: str = ""
+
+    def page(self, form: StaffForm, status: int = 200, *, both: Sequence[Both] = (), problem: str = "") -> Response:
+        page = render_template("admin/edit.html", clinic=policy(), form=form, edit=self, both=both, problem=problem)
+        return make_response(page, status)
+
+
+def saved(
+    form: StaffForm, edit: Edit, change: Callable[[Session], str], *, as_form: Callable[[Any], DetailsForm]
+) -> BaseResponse:
+    """Save what a form says and lead to where `change` says, or show the form again with what must be looked at.
+
+    `as_form` makes the form that shows details, for what somebody else changed meanwhile.
+    """
+    if request.form.get("step") != "change" and not form.validate():
+        return edit.page(form, 422)
+    return done(form, edit, change, as_form=as_form)
+
+
+def done(
+    form: StaffForm, edit: Edit, change: Callable[[Session], str], *, as_form: Callable[[Any], DetailsForm]
+) -> BaseResponse:
+    """Do it and lead to where `change` says; `form` is shown when it cannot be done."""
+    if request.form.get("step") == "change":
+        return edit.page(form)
+    try:
+        with transaction(context().engine) as session:
+            to = change(session)
+    except (VisitsHit, ChangedMeanwhile, HoursClash, LastAdmin, Invalid) as refusal:
+        return _told(form, edit, refusal, as_form)
+    flash(gettext("Saved."))
+    return redirect(to, 303)
+
+
+def agreed() -> str | None:
+    """What the reader agreed to: the visits that they were shown."""
+    return request.form.get("agreed")
+
+
+def now() -> datetime:
+    return context().clock.now()
+
+
+def policy() -> ClinicPolicy:
+    with reading(context().engine) as session:
+        return practice.policy(session)
+
+
+def shown_hits(hits: Iterable[Hit]) -> list[ShownHit]:
+    """Visits in words."""
+    return [_shown(hit) for hit in hits]
+
+
+def note_read(hits: Iterable[Hit]) -> None:
+    """Note that the patients of these visits were shown."""
+    patients = [hit.patient_id for hit in hits if staff().works_at(hit.location_id)]
+    if patients:
+        with transaction(context().engine) as session:
+            audit.read_many(session, Patient, patients, fields="name, visit", by=staff().actor, now=now())
+
+
+def in_words(shift: Shift) -> str:
+    """Weekly hours, as in "Monday, 8:00 AM to 5:00 PM"."""
+    opens, closes = words.wall_time(shift.opens_minute, language()), words.wall_time(shift.closes_minute, language())
+    day = words.weekday(shift.weekday, language())
+    if shift.closes_minute > DAY_MINUTES:
+        return str(gettext("%(day)s, %(opens)s to %(closes)s on the next day", day=day, opens=opens, closes=closes))
+    return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
+
+
+def _ask(refusal: VisitsHit) -> Response:
+    """List the visits that the change would hit; whoever agrees sends the same form again."""
+    hits = refusal.hits[:MOST_SHOWN]
+    note_read(hits)
+    carried = [pair for pair in request.form.items(multi=True) if pair[0] not in UNTYPED]
+    page = render_template(
+        "admin/hits.html",
+        clinic=policy(),
+        hits=shown_hits(hits),
+        count=len(refusal.hits),
+        kept_length=all(hit.why is Why.KEEPS_LENGTH for hit in refusal.hits),
+        agreement=refusal.agreement,
+        carried=carried,
+    )
+    return make_response(page)
+
+
+def _both(form: StaffForm, stored: StaffForm) -> list[Both]:
+    """Each field in which what was typed is not what is stored."""
+    pairs = ((field, stored[field.name]) for field in form if field.name in stored and not _hidden(field))
+    return [Both(str(typed.label.text), told(kept), told(typed)) for typed, kept in pairs if told(typed) != told(kept)]
+
+
+def _hidden(field: Field) -> bool:
+    return isinstance(field, HiddenField)
+
+
+def _told(form: StaffForm, edit: Edit, refusal: ClinicError, as_form: Callable[[Any], DetailsForm]) -> Response:
+    """Ask for an agreement, show both values, or say at its field what was refused."""
+    match refusal:
+        case VisitsHit():
+            return _ask(refusal)
+        case ChangedMeanwhile():
+            form.seal.data = edits.seal_of(refusal.stored)  # whoever saves again has seen both
+            return edit.page(form, 409, both=_both(form, as_form(refusal.stored)))
+        case HoursClash():
+            return _refused(form, edit, "opens" if "opens" in form else "time_zone", _clash(refusal), 422)
+        case LastAdmin():
+            return _refused(form, edit, "role", gettext("Somebody must stay who administers the whole clinic."), 409)
+        case Invalid():
+            return _refused(form, edit, refusal.field, gettext(refusal.message), 422)
+        case _:
+            raise refusal
+
+
+def _refused(form: StaffForm, edit: Edit, name: str, message: str, status: int) -> Response:
+    """Say at its field what was refused, or above a form that has none of this name."""
+    if name in form:
+        form[name].errors = [message]
+        return edit.page(form, status)
+    return edit.page(form, status, problem=message)
+
+
+def _clash(clash: HoursClash) -> str:
+    """Both places and times, and the first day on which they overlap."""
+    return str(
+        gettext(
+            "%(therapist)s cannot be at two places at once: %(asked)s at %(place)s overlaps %(kept)s at %(other)s, "
+            "first on %(day)s.",
+            therapist=clash.asked.therapist,
+            asked=in_words(clash.asked),
+            place=clash.asked.location,
+            kept=in_words(clash.kept),
+            other=clash.kept.location,
+            day=words.date_in_words(clash.first, language(), year=True),
+        )
+    )
+
+
+def _shown(hit: Hit) -> ShownHit:
+    own = staff().works_at(hit.location_id)
+    return ShownHit(
+        visit_id=hit.visit_id,
+        when=words.when(hit.starts_at, hit.time_zone, language()),
+        patient=hit.patient if own else gettext("a patient of another location"),
+        therapist=hit.therapist,
+        location=hit.location,
+        why=str(WHYS[hit.why]),
+        own=own,
+    )

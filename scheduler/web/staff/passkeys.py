@@ -1,0 +1,120 @@
+"""Passkeys over HTTP (WebAuthn): the question goes with a page, the answer comes back in a hidden field.
+
+What must be signed is kept in the signed cookie, so that an answer fits one browser and one question.
+"""
+
+import json
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from flask import session
+from webauthn import (
+    base64url_to_bytes,
+    generate_authentication_options,
+    generate_registration_options,
+    options_to_json,
+    verify_authentication_response,
+    verify_registration_response,
+)
+from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
+from webauthn.helpers.exceptions import WebAuthnException
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+from webauthn.registration.verify_registration_response import VerifiedRegistration
+
+from scheduler.models import Account, Passkey
+from scheduler.web.context import context
+
+CHALLENGE = "challenge"
+UNREADABLE = (WebAuthnException, ValueError, TypeError, KeyError, AttributeError)
+
+
+def to_sign_in() -> str:
+    """What a browser needs to sign with any passkey that it has for us, as JSON."""
+    options = generate_authentication_options(rp_id=_site(), user_verification=UserVerificationRequirement.REQUIRED)
+    session[CHALLENGE] = options.challenge.hex()
+    return options_to_json(options)
+
+
+def to_add(account: Account, clinic: str, there: list[Passkey]) -> str:
+    """What a browser needs to make a passkey for an account, as JSON; none on a device that has one."""
+    options = generate_registration_options(
+        rp_id=_site(),
+        rp_name=clinic,
+        user_id=f"account-{account.id}".encode(),
+        user_name=account.email,
+        user_display_name=account.name,
+        authenticator_selection=AuthenticatorSelectionCriteria(
+            resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
+        ),
+        exclude_credentials=[PublicKeyCredentialDescriptor(id=one.credential_id) for one in there],
+    )
+    session[CHALLENGE] = options.challenge.hex()
+    return options_to_json(options)
+
+
+def added(answer: str) -> VerifiedRegistration | None:
+    """The new passkey in a browser's answer; None for one that does not fit what was asked."""
+    try:
+        return verify_registration_response(
+            credential=answer,
+            expected_challenge=_challenge(),
+            expected_rp_id=_site(),
+            expected_origin=_origins(),
+            require_user_verification=True,
+        )
+    except UNREADABLE:
+        return None
+
+
+def named(answer: str) -> bytes | None:
+    """The id of the passkey that an answer was signed with; None for a text that names none."""
+    try:
+        return base64url_to_bytes(str(json.loads(answer)["rawId"]))
+    except UNREADABLE:
+        return None
+
+
+def signed(answer: str, passkey: Passkey) -> VerifiedAuthentication | None:
+    """What an answer proves, when this passkey signed what was asked; else None."""
+    try:
+        return verify_authentication_response(
+            credential=answer,
+            expected_challenge=_challenge(),
+            expected_rp_id=_site(),
+            expected_origin=_origins(),
+            credential_public_key=passkey.public_key,
+            credential_current_sign_count=passkey.sign_count,
+            require_user_verification=True,
+        )
+    except UNREADABLE:
+        return None
+
+
+def _challenge() -> bytes:
+    """What had to be signed; asked for once."""
+    return bytes.fromhex(session.pop(CHALLENGE, ""))
+
+
+def _site() -> str:
+    """The name that passkeys belong to: the host of our pages, which must have one."""
+    host = urlsplit(context().settings.base_url).hostname or ""
+    return "localhost" if _is_number(host) else host
+
+
+def _origins() -> list[str]:
+    own = urlsplit(context().settings.base_url)
+    port = f":{own.port}" if own.port else ""
+    return [f"{own.scheme}://{_site()}{port}"]
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""A therapist's day and week, one visit with all that staff may see of it, and what it is marked on its day."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from apiflask import APIBlueprint
+from flask import Response, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from scheduler import words
+from scheduler.db import reading, transaction
+from scheduler.errors import Conflict, Invalid
+from scheduler.models import Appointment, Patient, Role, Status
+from scheduler.services import audit, licensing, practice, schedule, visits
+from scheduler.services.availability import SlotName
+from scheduler.services.schedule import Day, Planned
+from scheduler.timeline import DAY, local_date, zone_of
+from scheduler.web.context import context
+from scheduler.web.language import language
+from scheduler.web.shared import kept_for
+from scheduler.web.staff import asked, labels
+from scheduler.web.staff.access import EVERYBODY, allowed, browser, safe, staff
+from scheduler.web.times import date_heading, near, shown
+
+pages = APIBlueprint("schedule", __name__, url_prefix="/staff", enable_openapi=False)
+VIEWS = {"day": 1, "week": 7}
+SATURDAY = 5
+SHOWN = "name, language, what hurts, needles"
+ALL_SHOWN = "name, e-mail, phone, birth date, language, what hurts, needles, reason of cancelling"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A visit with its times in words, and what it can be marked now."""
+
+    visit: Planned
+    hour: str
+    until: str
+    zone: str
+    iso: str
+    marks: list[Status]
+
+
+@pages.get("/")
+@allowed(*EVERYBODY)
+def day_or_week() -> BaseResponse:
+    """One's own visits of a day or a week, today's unless the address names another."""
+    if staff().therapist_id is not None:
+        return calendar()
+    if staff().role is not Role.THERAPIST:
+        return redirect(f"{request.script_root}/staff/desk", 303)
+    with reading(context().engine) as session:
+        return make_response(render_template("staff/not_linked.html", clinic=practice.policy(session)))
+
+
+@kept_for(browser)
+def calendar() -> str:
+    """Written once while nothing changes; that it was read is on record before it is shown."""
+    therapist_id = staff().therapist_id or 0
+    now, view, named = context().clock.now(), _view(), asked.day("day")
+    with reading(context().engine) as session:
+        clinic, today = schedule.home(session, therapist_id, now=now)
+        day = named or today
+        first = day if view == "day" else day - day.weekday() * DAY
+        days = schedule.days(session, therapist_id, first, VIEWS[view], keys=context().keys)
+    patients = [visit.patient_id for of_day in days for visit in of_day.visits]
+    if patients:
+        with transaction(context().engine) as session:
+            audit.read_many(session, Patient, patients, fields=SHOWN, by=staff().actor, now=now)
+    if view == "week":
+        days = [of_day for of_day in days if of_day.visits or of_day.on.weekday() < SATURDAY or of_day.on == today]
+    shown_days = [
+        (of_day, near(of_day.on, today), date_heading(of_day.on, today), [_line(one, now) for one in of_day.visits])
+        for of_day in days
+    ]
+    zones = {line.zone for *_, lines in shown_days for line in lines}
+    return render_template(
+        f"staff/{view}.html",
+        clinic=clinic,
+        days=shown_days,
+        zone=zones.pop() if len(zones) == 1 else None,
+        first=first,
+        day=day,
+        today=today,
+        view=view,
+        before=first - VIEWS[view] * DAY,
+        after=first + VIEWS[view] * DAY,
+        names=_names(days),
+        labels=labels,
+        words=words,
+    )
+
+
+@pages.get("/visits/<uuid:visit_id>")
+@allowed(*EVERYBODY)
+def visit(visit_id: UUID) -> Response:
+    """Everything of one visit."""
+    with reading(context().engine) as session:
+        found = asked.visit(session, visit_id)
+    return _visit_page(found)
+
+
+@pages.post("/visits/<uuid:visit_id>/mark")
+@allowed(*EVERYBODY)
+def mark(visit_id: UUID) -> BaseResponse:
+    """Note that the patient arrived, was treated, or did not come."""
+    status = _status()
+    try:
+        with transaction(context().engine) as session:
+            found = asked.visit(session, visit_id)
+            visits.mark(session, found, status, by=staff().actor, now=context().clock.now())
+    except (visits.NotYet, visits.OtherStatus) as refusal:
+        return _refused(visit_id, refusal)
+    return _back(visit_id)
+
+
+@pages.post("/visits/<uuid:visit_id>/undo")
+@allowed(*EVERYBODY)
+def undo(visit_id: UUID) -> BaseResponse:
+    """Take a mark back."""
+    status = _status()
+    try:
+        with transaction(context().engine) as session:
+            found = asked.visit(session, visit_id)
+            visits.undo(session, found, status, by=staff().actor, now=context().clock.now())
+    except visits.OtherStatus as refusal:
+        return _refused(visit_id, refusal)
+    return _back(visit_id)
+
+
+@pages.get("/licences")
+@allowed(*EVERYBODY)
+def licences() -> str:
+    """One's own licences: until when, and what each allows where."""
+    therapist_id = staff().therapist_id
+    with reading(context().engine) as session:
+        if therapist_id is None:
+            return render_template("staff/not_linked.html", clinic=practice.policy(session))
+        clinic, today = schedule.home(session, therapist_id, now=context().clock.now())
+        held = licensing.held_by(session, therapist_id, on=today)
+    return render_template("staff/licences.html", clinic=clinic, held=held, today=today, labels=labels, words=words)
+
+
+def _view() -> str:
+    view = request.args.get("view", "day")
+    if view not in VIEWS:
+        raise Invalid("view", "It is day or week.")
+    return view
+
+
+def _status() -> Status:
+    try:
+        return Status(request.form.get("status", ""))
+    except ValueError as error:
+        raise Invalid("status", "There is no such status.") from error
+
+
+def _line(planned: Planned, now: datetime) -> Line:
+    at, until = ((instant, planned.time_zone, language()) for instant in (planned.starts_at, planned.ends_at))
+    local = planned.starts_at.astimezone(zone_of(planned.time_zone))
+    markable = visits.has_come(planned.starts_at, planned.time_zone, now=now)
+    return Line(
+        visit=planned,
+        hour=words.hour(*at),
+        until=words.hour(*until),
+        zone=words.zone_name(*at),
+        iso=local.isoformat(timespec="minutes"),
+        marks=visits.following(planned.status) if markable else [],
+    )
+
+
+def _names(days: list[Day]) -> dict[str, str]:
+    """The languages of these patients, by their codes."""
+    codes = {visit.language for of_day in days for visit in of_day.visits}
+    return {code: words.language_name(code, language()) for code in codes}
+
+
+def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response:
+    """All of a visit that its reader may see, on record as read."""
+    now, keys, place = context().clock.now(), context().keys, found.location
+    with reading(context().engine) as session:
+        clinic, history = practice.policy(session), visits.history(session, found)
+        messages = visits.messages(session, found)
+    with transaction(context().engine) as session:
+        audit.read(session, [found.patient, found], fields=ALL_SHOWN, by=staff().actor, now=now)
+    own = found.therapist_id == staff().therapist_id
+    name = SlotName(found.therapist_id, place.id, found.starts_at)
+    page = render_template(
+        "staff/visit.html",
+        clinic=clinic,
+        visit=found,
+        day=local_date(found.starts_at, zone_of(place.time_zone)) if own else None,
+        start=shown(name, place.name, place.time_zone, now),
+        note=keys.open(found.note_sealed),
+        reason=keys.open(found.cancel_reason_sealed),
+        marks=visits.marks(found, now=now),
+        history=history,
+        messages=messages,
+        refusal=refusal.code if refusal else None,
+        labels=labels,
+        words=words,
+    )
+    return make_response(page, 409 if refusal else 200)
+
+
+def _refused(visit_id: UUID, refusal: Conflict) -> Response:
+    """Say kindly why a visit was not marked, and show how it stands."""
+    with reading(context().engine) as session:
+        found = asked.visit(session, visit_id)
+    return _visit_page(found, refusal)
+
+
+def _back(visit_id: UUID) -> BaseResponse:
+    """To the page on which the button was pressed."""
+    return redirect(safe(request.form.get("next") or url_for("schedule.visit", visit_id=visit_id)), 303)

@@ -1,0 +1,123 @@
+"""Signing in with a real browser: by password, by a passkey, and back into a page that locked itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from scheduler.services import demo
+from tests.browser.test_axe import found
+from tests.browser.visitor import Visitor, visiting
+from tests.server import Server
+
+DESK = "desk@demo.example"
+MINUTE = 60_000
+
+
+@pytest.fixture
+def named_server(demo_server: Server) -> Server:
+    """The same by its name: passkeys belong to names, never to numbers."""
+    return replace(demo_server, url=demo_server.url.replace("127.0.0.1", "localhost"))
+
+
+def with_finger(page: Page) -> None:
+    """Give the browser a device that keeps passkeys and whose owner always touches it."""
+    devices = page.context.new_cdp_session(page)
+    devices.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+
+
+@contextmanager
+def at_work(browser: Browser, server: Server, width: int = 1280, *, javascript: bool = True) -> Iterator[Visitor]:
+    with visiting(browser, server, width=width, javascript=javascript) as somebody:
+        somebody.opens("/staff/account/")
+        somebody.types("E-mail", DESK)
+        somebody.types("Password", demo.PASSWORD)
+        somebody.presses("Sign in")
+        somebody.reads("My account")
+        yield somebody
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_axe_finds_nothing_on_the_pages_around_signing_in(browser: Browser, named_server: Server, width: int) -> None:
+    with visiting(browser, named_server, width=width) as somebody:
+        somebody.opens("/staff/sign-in")
+        assert found(somebody) == {}
+        somebody.presses("Sign in")
+        assert found(somebody) == {}
+    with at_work(browser, named_server, width) as somebody:
+        assert found(somebody) == {}
+        somebody.presses("Add a passkey or an app")
+        somebody.reads("Make your account safe")
+        assert found(somebody) == {}
+
+
+def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser, named_server: Server) -> None:
+    with at_work(browser, named_server) as somebody:
+        page = somebody.page
+        with_finger(page)
+        somebody.presses("Add a passkey or an app")
+        somebody.types("Name of this passkey", "My test phone")
+        somebody.presses("Make a passkey")
+        somebody.reads("Your recovery codes")
+        somebody.presses("I have them")
+        somebody.reads("My account")
+        somebody.presses("Sign out")
+        somebody.reads("Sign in")
+        somebody.presses("Use a passkey")
+        page.wait_for_url("**/staff/**")
+        somebody.opens("/staff/account/")
+        somebody.reads("My account")
+        page.get_by_role("button", name="Remove My test phone").click()
+        expect(page.get_by_text("My test phone")).to_have_count(0)
+
+
+def test_a_page_that_nobody_uses_warns_locks_and_comes_back_with_what_was_typed(
+    browser: Browser, named_server: Server
+) -> None:
+    with visiting(browser, named_server) as somebody:
+        somebody.page.clock.install()
+        somebody.opens("/staff/account/")
+        somebody.types("E-mail", DESK)
+        somebody.types("Password", demo.PASSWORD)
+        somebody.presses("Sign in")
+        somebody.reads("My account")
+        page = somebody.page
+        page.get_by_label("New password").fill("typed before lunch")
+        page.clock.fast_forward(13 * MINUTE + 6_000)
+        expect(page.get_by_role("heading", name="Are you still there?")).to_be_visible()
+        assert found(somebody) == {}
+        somebody.presses("I am here")
+        expect(page.get_by_role("heading", name="Are you still there?")).to_be_hidden()
+        page.clock.fast_forward(13 * MINUTE + 6_000)
+        page.clock.fast_forward(2 * MINUTE)
+        expect(page.get_by_role("heading", name="This page is locked")).to_be_visible()
+        expect(page.locator("main")).to_be_hidden()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("heading", name="This page is locked")).to_be_visible()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Password").fill("not the password")
+        dialog.get_by_role("button", name="Unlock").click()
+        expect(dialog.get_by_text("That was not right. Try again.")).to_be_visible()
+        assert found(somebody) == {}
+        dialog.get_by_label("Password").fill(demo.PASSWORD)
+        dialog.get_by_role("button", name="Unlock").click()
+        expect(page.locator("main")).to_be_visible()
+        expect(page.get_by_label("New password")).to_have_value("typed before lunch")
+
+
+def test_signing_in_works_without_javascript(browser: Browser, named_server: Server) -> None:
+    with at_work(browser, named_server, 375, javascript=False) as somebody:
+        expect(somebody.page.get_by_role("button", name="Use a passkey")).to_be_hidden()
+        somebody.presses("Sign out")
+        somebody.reads("Sign in")

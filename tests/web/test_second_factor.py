@@ -1,0 +1,215 @@
+"""What stands beside a password: an app's codes, codes on paper, and who must have one of them."""
+
+import re
+from datetime import timedelta
+
+import pyotp
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, select
+
+from scheduler.clock import FixedClock
+from scheduler.db import reading, transaction
+from scheduler.keys import Keyring
+from scheduler.models import Account, AuditEvent, RecoveryCode, Role
+from scheduler.services import second_factor
+from scheduler.services.audit import Actor
+from tests.clinic import Clinic
+from tests.web.staff import PASSWORD, an_account, csrf_token, signed_in
+
+HALF_MINUTE = timedelta(seconds=30)
+EMAIL = "admin@clinic.example"
+
+
+@pytest.fixture
+def admin(engine: Engine, clock: FixedClock, clinic: Clinic) -> Account:
+    return an_account(engine, clock, Role.ADMIN, second_factor=True)
+
+
+def sign_in(client: FlaskClient) -> str:
+    """Give the password; return where it leads."""
+    form = {"csrf_token": csrf_token(client, "/staff/sign-in"), "email": EMAIL, "password": PASSWORD}
+    return client.post("/staff/sign-in", data=form | {"next": "/staff/account/"}).headers["Location"]
+
+
+def enroll(client: FlaskClient, clock: FixedClock) -> tuple[pyotp.TOTP, list[str]]:
+    """Scan the picture with an app; return the app and the codes on paper."""
+    page = client.get("/staff/account/second-factor?next=/staff/account/").get_data(as_text=True)
+    app = pyotp.TOTP(re.search(r"<code>([A-Z2-7]{32})</code>", page)[1])  # type: ignore[index]
+    token = csrf_token(client, "/staff/account/second-factor")
+    form = {"csrf_token": token, "code": app.at(clock.now()), "next": "/staff/account/"}
+    answer = client.post("/staff/account/app", data=form)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    return app, re.findall(r"<code>([0-9a-z-]{14})</code>", answer.get_data(as_text=True))
+
+
+def give_code(client: FlaskClient, code: str) -> int:
+    token = csrf_token(client, "/staff/second-factor")
+    return client.post("/staff/second-factor", data={"csrf_token": token, "code": code}).status_code
+
+
+def test_an_admin_with_a_password_alone_sees_nothing_but_how_to_get_a_second_factor(
+    client: FlaskClient, admin: Account, clock: FixedClock
+) -> None:
+    assert sign_in(client) == "/staff/second-factor?next=/staff/account/"
+    assert client.get("/staff/account/").headers["Location"].startswith("/staff/second-factor")
+    assert client.get("/staff/second-factor").headers["Location"].startswith("/staff/account/second-factor")
+    _, paper = enroll(client, clock)
+    assert len(set(paper)) == 10
+    assert client.get("/staff/account/").status_code == 200
+
+
+def test_a_code_of_the_app_opens_once(app: Flask, client: FlaskClient, admin: Account, clock: FixedClock) -> None:
+    sign_in(client)
+    totp, _ = enroll(client, clock)
+    clock.at += 10 * HALF_MINUTE
+    code = totp.at(clock.now())
+    other, third = app.test_client(), app.test_client()
+    sign_in(other)
+    assert other.get("/staff/account/").status_code == 303
+    assert give_code(other, f" {code[:3]} {code[3:]}") == 303
+    assert other.get("/staff/account/").status_code == 200
+    sign_in(third)
+    assert give_code(third, code) == 422
+    assert third.get("/staff/account/").status_code == 303
+    clock.at += HALF_MINUTE
+    assert give_code(third, totp.at(clock.now())) == 303
+
+
+@pytest.mark.parametrize(("late", "status"), [(-2, 422), (-1, 303), (0, 303), (1, 303), (2, 422)])
+def test_a_phone_s_clock_may_be_half_a_minute_wrong(
+    app: Flask, client: FlaskClient, admin: Account, clock: FixedClock, late: int, status: int
+) -> None:
+    sign_in(client)
+    totp, _ = enroll(client, clock)
+    clock.at += 20 * HALF_MINUTE
+    other = app.test_client()
+    sign_in(other)
+    assert give_code(other, totp.at(clock.now() + late * HALF_MINUTE)) == status
+
+
+def test_a_code_on_paper_opens_once_and_only_its_own_account(
+    app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    _, paper = enroll(client, clock)
+    for status in (303, 422):
+        other = app.test_client()
+        sign_in(other)
+        assert give_code(other, paper[0].upper().replace("-", " ")) == status
+    stranger = an_account(engine, clock, Role.THERAPIST)
+    with transaction(engine) as session:
+        other_account = session.get_one(Account, stranger.id)
+        words = paper[1].replace("-", "")
+        assert not second_factor._takes_paper_code(session, other_account, words, clock.now())
+
+
+def test_wrong_codes_are_counted_like_wrong_passwords(
+    app: Flask, client: FlaskClient, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    totp, _ = enroll(client, clock)
+    clock.at += 10 * HALF_MINUTE
+    other = app.test_client()
+    sign_in(other)
+    assert [give_code(other, "000000") for _ in range(5)] == [422] * 5
+    assert give_code(other, totp.at(clock.now())) == 429
+
+
+def test_the_last_second_factor_of_an_admin_stays(
+    app: Flask, engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    enroll(client, clock)
+    client.post("/staff/account/app/remove", data={"csrf_token": csrf_token(client)})
+    with reading(engine) as session:
+        assert session.get_one(Account, admin.id).totp_sealed is not None
+
+
+def test_whoever_has_a_second_factor_cannot_add_another_with_the_password_alone(
+    app: Flask, client: FlaskClient, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    enroll(client, clock)
+    thief = app.test_client()
+    sign_in(thief)
+    assert thief.get("/staff/account/second-factor").headers["Location"].startswith("/staff/sign-in")
+    token = csrf_token(thief, "/staff/second-factor")
+    for path in ("app", "passkey"):
+        answer = thief.post(f"/staff/account/{path}", data={"csrf_token": token, "code": "1", "name": "x"})
+        assert answer.headers["Location"].startswith("/staff/sign-in")
+
+
+def test_secrets_are_sealed_and_nothing_secret_stands_in_the_audit(
+    engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock, keys: Keyring
+) -> None:
+    sign_in(client)
+    totp, paper = enroll(client, clock)
+    with reading(engine) as session:
+        account = session.get_one(Account, admin.id)
+        assert totp.secret.encode() not in (account.totp_sealed or b"")
+        assert keys.open(account.totp_sealed) == totp.secret
+        stored = {code.code_sha256 for code in session.scalars(select(RecoveryCode))}
+        assert not stored & {code.replace("-", "") for code in paper}
+        noted = " ".join(str(event.detail) for event in session.scalars(select(AuditEvent)))
+    assert totp.secret not in noted
+
+
+def test_new_codes_on_paper_replace_the_old(app: Flask, client: FlaskClient, admin: Account, clock: FixedClock) -> None:
+    sign_in(client)
+    _, old = enroll(client, clock)
+    client.post("/staff/account/paper-codes", data={"csrf_token": csrf_token(client)})
+    other = app.test_client()
+    sign_in(other)
+    assert give_code(other, old[0]) == 422
+
+
+def test_the_account_page_changes_the_password_of_whoever_knows_it(
+    app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic
+) -> None:
+    desk = an_account(engine, clock, Role.FRONT_DESK)
+    client, other = (signed_in(app, engine, clock, desk) for _ in range(2))
+    new = "nine green kettles whisper"
+    form = {"csrf_token": csrf_token(client), "password": new, "again": new}
+    assert client.post("/staff/account/password", data=form | {"current": "wrong password"}).status_code == 422
+    assert client.post("/staff/account/password", data=form | {"current": PASSWORD, "again": "x"}).status_code == 422
+    assert client.post("/staff/account/password", data=form | {"current": PASSWORD}).status_code == 303
+    assert client.get("/staff/account/").status_code == 200
+    assert other.get("/staff/account/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "short",
+        "password1234",
+        "qwertyuiop123",
+        "Passw0rd!Passw0rd!",
+        "front-desk@clinic.example",
+        "aaaaaaaaaaaaaaaa",
+        "a" * 201,
+    ],
+)
+def test_a_password_that_is_easy_to_guess_is_refused(
+    app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic, weak: str
+) -> None:
+    client = signed_in(app, engine, clock, an_account(engine, clock, Role.FRONT_DESK))
+    form = {"csrf_token": csrf_token(client), "current": PASSWORD, "password": weak, "again": weak}
+    assert client.post("/staff/account/password", data=form).status_code == 422
+
+
+def test_the_actor_of_a_second_factor_is_noted(
+    engine: Engine, clock: FixedClock, keys: Keyring, clinic: Clinic
+) -> None:
+    desk = an_account(engine, clock, Role.FRONT_DESK)
+    secret = second_factor.new_secret()
+    code = pyotp.TOTP(secret).at(clock.now())
+    with transaction(engine) as session:
+        own = session.get_one(Account, desk.id)
+        second_factor.keep_secret(
+            session, own, secret, code, by=Actor("account:1", "192.0.2.1"), keys=keys, now=clock.now()
+        )
+    with reading(engine) as session:
+        noted = session.scalars(select(AuditEvent).where(AuditEvent.action == "account.app_added")).one()
+    assert (noted.actor, noted.address, noted.entity_id) == ("account:1", "192.0.2.1", str(desk.id))
