@@ -52,6 +52,10 @@ class Person:
     phone: str | None
     birth_date: date | None
 
+    @property
+    def reachable(self) -> bool:
+        return self.email is not None or self.phone is not None
+
     def could_be(self, other: "Person") -> bool:
         """Whether all that both tell is the same, and one thing beside the name is, unless one tells the name only."""
         pairs = (
@@ -147,7 +151,7 @@ def patient_lines(session: Session, file: File, *, now: datetime) -> Iterator[Li
     for cells in lines(file):
         name, person = read_person(cells, "name", now=now)
         language = cells.read("language", language_of) or DEFAULT_LANGUAGE
-        if name and not cells.problems and person.email is None and person.phone is None:
+        if name and not cells.problems and not person.reachable:
             cells.note("email", Trouble.UNREACHABLE)
         earlier = first.setdefault(person, cells.number)
         if earlier != cells.number and not cells.problems:

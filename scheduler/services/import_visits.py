@@ -112,14 +112,19 @@ class _Wanted:
 
 
 def visit_lines(session: Session, file: File, *, now: datetime) -> Iterator[Line]:
-    """The lines, each held against what is here and against the lines before it."""
+    """The lines, each held against what is here and against the lines before it.
+
+    A line that tells only a name comes after those that tell more, wherever it stands: one of them may say who it is.
+    """
     understood = _Reader(
         import_places.therapists(session), import_places.locations(session), import_places.types(session), now
     )
     read = [understood.line(cells) for cells in lines(file)]
-    calendar = _Calendar.of(session, [one for one in read if isinstance(one, _Wanted)], now)
-    for one in read:
-        yield calendar.judged(one) if isinstance(one, _Wanted) else one
+    wanted = [one for one in read if isinstance(one, _Wanted)]
+    calendar = _Calendar.of(session, wanted, now)
+    judged = [calendar.judged(one) for one in sorted(wanted, key=lambda one: not one.person.reachable)]
+    unusable = [one for one in read if isinstance(one, Line)]
+    return iter(sorted(judged + unusable, key=lambda line: line.number))
 
 
 def lock(session: Session) -> None:
@@ -234,7 +239,7 @@ class _Calendar:
             return None
         if alike:
             return self.new_people.get(alike[0], alike[0])
-        if one.person.email is None and one.person.phone is None:
+        if not one.person.reachable:
             one.cells.note("email", Trouble.UNREACHABLE)
             return None
         patient = new_patient(one.name, one.person, DEFAULT_LANGUAGE)

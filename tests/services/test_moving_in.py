@@ -159,6 +159,17 @@ def test_hours_are_planned_at_once_and_overlaps_are_refused_naming_both(clinic: 
         assert len(rows(session, WorkingHours)) == 7
 
 
+def test_a_name_alone_is_understood_wherever_in_the_file_the_rest_of_the_person_stands(clinic: Clinic) -> None:
+    """So that the same file, read again, finds everything known."""
+    nameless = VISIT.replace("pat@example.com", "")
+    text = HEADER + nameless.replace("A1", "A0").replace("9:00", "13:00") + VISIT
+    assert outcomes(stored(clinic, What.VISITS, text)) == [Outcome.NEW, Outcome.NEW]
+    with reading(clinic.engine) as session:
+        assert [one.email for one in rows(session, Patient)] == ["pat@example.com"]
+    assert outcomes(tried(clinic, What.VISITS, text)) == [Outcome.KNOWN, Outcome.KNOWN]
+    assert [line.number for line in tried(clinic, What.VISITS, text).lines] == [2, 3]
+
+
 def test_patients_are_told_apart_by_all_that_is_known_of_them(clinic: Clinic) -> None:
     text = (
         "First name,Last name,E-mail,Mobile,DOB,Language\n"
@@ -328,6 +339,7 @@ def test_a_visit_finds_its_patient_and_never_a_wrong_one(clinic: Clinic) -> None
         clinic,
         What.PATIENTS,
         "name,email,phone,date of birth\n"
+        "Lou Hay,lou@example.com,,\n"
         "Pat Doe,pat@example.com,,1980-01-01\n"
         "Ann Roe,ann@example.com,,\n"
         "Ann Roe,other@example.com,,\n",
@@ -336,7 +348,8 @@ def test_a_visit_finds_its_patient_and_never_a_wrong_one(clinic: Clinic) -> None
         f"2026-11-24 {hour}:00,Ana Abbott,Follow-up,{who}\n"
         for hour, who in enumerate(
             (
-                "Pat Doe,,,",  # known by name alone
+                "Lou Hay,,,",  # known by name alone
+                "Pat Doe,,,",  # which? This file brings another
                 "Pat Doe,,217 555 0142,1980-01-01",  # the same birth date
                 "pat doe,pat@example.com,,1981-01-01",  # another birth date: somebody else
                 "Ann Roe,,,",  # which?
@@ -346,11 +359,11 @@ def test_a_visit_finds_its_patient_and_never_a_wrong_one(clinic: Clinic) -> None
         )
     )
     result = stored(clinic, What.VISITS, text)
-    assert problems(result) == [(5, "patient", Trouble.SEVERAL)]
+    assert problems(result) == [(3, "patient", Trouble.SEVERAL), (6, "patient", Trouble.SEVERAL)]
     with reading(clinic.engine) as session:
         found = [session.get_one(Patient, visit.patient_id) for visit in visits(clinic)]
     assert [(one.email, str(one.birth_date)) for one in found] == [
-        ("pat@example.com", "1980-01-01"),
+        ("lou@example.com", "None"),
         ("pat@example.com", "1980-01-01"),
         ("pat@example.com", "1981-01-01"),
         ("ann@example.com", "None"),
