@@ -1,16 +1,17 @@
 """The clinic's people as accounts: made, invited, changed, disabled; what a password must be."""
 
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
-from zxcvbn import zxcvbn
 
 from scheduler.db import alone_with
 from scheduler.errors import Conflict, Invalid, NotFound
@@ -26,7 +27,6 @@ LOOKED_AT = 72  # zxcvbn reads no more
 LINK_LIVES = timedelta(days=3)
 SET_PASSWORD = "set-password"  # noqa: S105 the purpose of a link
 hasher = PasswordHasher()
-NO_PASSWORD = hasher.hash("nobody's")  # unknown people are refused in the time that known ones take
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,8 @@ def require_good(password: str, account: Account) -> None:
         raise Invalid("password", f"Use at least {SHORTEST} characters.")
     if len(password) > LONGEST:
         raise Invalid("password", f"Use at most {LONGEST} characters.")
+    from zxcvbn import zxcvbn  # noqa: PLC0415 its word lists are slow to load, and few processes ever need them
+
     own = [account.email, *account.email.replace("@", ".").split("."), *account.name.split()]
     if zxcvbn(password[:LOOKED_AT], user_inputs=own)["score"] < STRONG:
         raise Invalid("password", "This is too easy to guess: several words that do not belong together are better.")
@@ -116,10 +118,17 @@ def hashed(password: str) -> str:
     return hasher.hash(password)
 
 
+@cache
+def _nobodys() -> str:
+    """A hash that no password opens: unknown people are refused in the time that known ones take."""
+    return hasher.hash(secrets.token_urlsafe())
+
+
 def matches(password: str, password_hash: str | None) -> bool:
     """Slow by intent, and as slow for nobody's hash: call it with no transaction open."""
+    nobodys = _nobodys()  # whoever asks first, known or not, waits for it
     try:
-        hasher.verify(password_hash or NO_PASSWORD, password)
+        hasher.verify(password_hash or nobodys, password)
     except (VerifyMismatchError, InvalidHashError):
         return False
     return password_hash is not None

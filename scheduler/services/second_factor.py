@@ -3,18 +3,21 @@
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pyotp
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
-from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
-from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 from scheduler.errors import Conflict, Invalid, NotFound
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Account, Passkey, RecoveryCode
 from scheduler.services import audit
 from scheduler.services.audit import Actor
+
+if TYPE_CHECKING:  # the library is slow to import
+    from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
+    from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 STEP = timedelta(seconds=30)
 CLOCKS_DIFFER = 1  # steps before and after: RFC 6238 lets a code of the step before or after pass
@@ -109,7 +112,7 @@ def _takes_paper_code(session: Session, account: Account, code: str, now: dateti
 
 
 def add_passkey(
-    session: Session, account: Account, name: str, verified: VerifiedRegistration, *, by: Actor, now: datetime
+    session: Session, account: Account, name: str, verified: "VerifiedRegistration", *, by: Actor, now: datetime
 ) -> None:
     passkey = Passkey(
         account_id=account.id,
@@ -131,7 +134,7 @@ def passkey_by(session: Session, credential_id: bytes) -> tuple[Passkey, Account
     return None if row is None else (row[0], row[1])
 
 
-def note_passkey(session: Session, passkey_id: int, verified: VerifiedAuthentication, *, now: datetime) -> None:
+def note_passkey(session: Session, passkey_id: int, verified: "VerifiedAuthentication", *, now: datetime) -> None:
     passkey = session.get_one(Passkey, passkey_id)
     passkey.sign_count, passkey.used_at = verified.new_sign_count, now
 

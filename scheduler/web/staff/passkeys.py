@@ -1,88 +1,92 @@
 """Passkeys over HTTP (WebAuthn): the question goes with a page, the answer comes back in a hidden field.
 
-What must be signed is kept in the signed cookie, so that an answer fits one browser and one question.
+What must be signed is kept in the signed cookie, so that an answer fits one browser and one question. The library is
+imported where it is used: it would be a tenth of every start, of the worker's too.
 """
 
 import json
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import session
-from webauthn import (
-    base64url_to_bytes,
-    generate_authentication_options,
-    generate_registration_options,
-    options_to_json,
-    verify_authentication_response,
-    verify_registration_response,
-)
-from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
-from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 from scheduler.models import Account, Passkey
 from scheduler.web.context import context
 
+if TYPE_CHECKING:
+    from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
+    from webauthn.registration.verify_registration_response import VerifiedRegistration
+
 CHALLENGE = "challenge"
-UNREADABLE = (WebAuthnException, ValueError, TypeError, KeyError, AttributeError)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 def to_sign_in() -> str:
     """What a browser needs to sign with any passkey that it has for us, as JSON."""
-    options = generate_authentication_options(rp_id=_site(), user_verification=UserVerificationRequirement.REQUIRED)
+    import webauthn  # noqa: PLC0415
+
+    required = webauthn.helpers.structs.UserVerificationRequirement.REQUIRED
+    options = webauthn.generate_authentication_options(rp_id=_site(), user_verification=required)
     session[CHALLENGE] = options.challenge.hex()
-    return options_to_json(options)
+    return webauthn.options_to_json(options)
 
 
 def to_add(account: Account, clinic: str, there: list[Passkey]) -> str:
     """What a browser needs to make a passkey for an account, as JSON; none on a device that has one."""
-    options = generate_registration_options(
+    import webauthn  # noqa: PLC0415
+    from webauthn.helpers import structs  # noqa: PLC0415
+
+    options = webauthn.generate_registration_options(
         rp_id=_site(),
         rp_name=clinic,
         user_id=f"account-{account.id}".encode(),
         user_name=account.email,
         user_display_name=account.name,
-        authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
+        authenticator_selection=structs.AuthenticatorSelectionCriteria(
+            resident_key=structs.ResidentKeyRequirement.REQUIRED,
+            user_verification=structs.UserVerificationRequirement.REQUIRED,
         ),
-        exclude_credentials=[PublicKeyCredentialDescriptor(id=one.credential_id) for one in there],
+        exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=one.credential_id) for one in there],
     )
     session[CHALLENGE] = options.challenge.hex()
-    return options_to_json(options)
+    return webauthn.options_to_json(options)
 
 
-def added(answer: str) -> VerifiedRegistration | None:
+def added(answer: str) -> "VerifiedRegistration | None":
     """The new passkey in a browser's answer; None for one that does not fit what was asked."""
+    import webauthn  # noqa: PLC0415
+    from webauthn.helpers.exceptions import WebAuthnException  # noqa: PLC0415
+
     try:
-        return verify_registration_response(
+        return webauthn.verify_registration_response(
             credential=answer,
             expected_challenge=_challenge(),
             expected_rp_id=_site(),
             expected_origin=_origins(),
             require_user_verification=True,
         )
-    except UNREADABLE:
+    except (WebAuthnException, *UNREADABLE):
         return None
 
 
 def named(answer: str) -> bytes | None:
     """The id of the passkey that an answer was signed with; None for a text that names none."""
+    import webauthn  # noqa: PLC0415
+
     try:
-        return base64url_to_bytes(str(json.loads(answer)["rawId"]))
+        return webauthn.base64url_to_bytes(str(json.loads(answer)["rawId"]))
     except UNREADABLE:
         return None
 
 
-def signed(answer: str, passkey: Passkey) -> VerifiedAuthentication | None:
+def signed(answer: str, passkey: Passkey) -> "VerifiedAuthentication | None":
     """What an answer proves, when this passkey signed what was asked; else None."""
+    import webauthn  # noqa: PLC0415
+    from webauthn.helpers.exceptions import WebAuthnException  # noqa: PLC0415
+
     try:
-        return verify_authentication_response(
+        return webauthn.verify_authentication_response(
             credential=answer,
             expected_challenge=_challenge(),
             expected_rp_id=_site(),
@@ -91,7 +95,7 @@ def signed(answer: str, passkey: Passkey) -> VerifiedAuthentication | None:
             credential_current_sign_count=passkey.sign_count,
             require_user_verification=True,
         )
-    except UNREADABLE:
+    except (WebAuthnException, *UNREADABLE):
         return None
 
 
