@@ -60,16 +60,14 @@ def visits_to_move() -> str:
 
 
 @pages.get("/policy")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def policy_page() -> Response:
-    staff().require_everywhere()
     return _policy_edit().page(PolicyForm.of(edits.read_off(PolicyDetails, policy())))
 
 
 @pages.post("/policy")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def save_policy() -> BaseResponse:
-    staff().require_everywhere()
     form = PolicyForm()
 
     def change(session: Session) -> str:
@@ -90,16 +88,14 @@ def locations() -> str:
 
 
 @pages.get("/locations/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def new_location() -> Response:
-    staff().require_everywhere()
     return _location_edit(None).page(LocationForm(formdata=None))
 
 
 @pages.post("/locations/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def add_location() -> BaseResponse:
-    staff().require_everywhere()
     form = LocationForm()
 
     def change(session: Session) -> str:
@@ -133,28 +129,25 @@ def save_location(location_id: int) -> BaseResponse:
 
 
 @pages.get("/types")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def types() -> str:
     """Every kind of visit, those too that are not offered any more."""
-    staff().require_everywhere()
     with reading(context().engine) as session:
         kinds = session.scalars(select(AppointmentType).order_by(AppointmentType.position)).all()
     return render_template("admin/types.html", clinic=policy(), kinds=kinds)
 
 
 @pages.get("/types/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def new_type() -> Response:
-    staff().require_everywhere()
     with reading(context().engine) as session:
         last = len(session.scalars(select(AppointmentType.id)).all()) + 1
     return _type_edit(None).page(TypeForm(formdata=None, data={"place": last, "active": True, "buffer_minutes": 0}))
 
 
 @pages.post("/types/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def add_type() -> BaseResponse:
-    staff().require_everywhere()
     form = TypeForm()
 
     def change(session: Session) -> str:
@@ -165,9 +158,8 @@ def add_type() -> BaseResponse:
 
 
 @pages.get("/types/<int:type_id>")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def type_(type_id: int) -> Response:
-    staff().require_everywhere()
     with reading(context().engine) as session:
         kind = edits.found(session, AppointmentType, type_id)
         form = TypeForm.of(changes.type_details(session, kind))
@@ -175,9 +167,8 @@ def type_(type_id: int) -> Response:
 
 
 @pages.post("/types/<int:type_id>")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def save_type(type_id: int) -> BaseResponse:
-    staff().require_everywhere()
     form, kind = TypeForm(), _row(AppointmentType, type_id)
 
     def change(session: Session) -> str:
@@ -190,10 +181,9 @@ def save_type(type_id: int) -> BaseResponse:
 
 
 @pages.get("/rules")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def rules() -> str:
     """Every rule of every state, the newest first."""
-    staff().require_everywhere()
     with reading(context().engine) as session:
         found = session.scalars(select(StateRule).order_by(StateRule.state, StateRule.valid_from.desc())).all()
         future = changes.not_begun(session, found, now=now())
@@ -205,9 +195,8 @@ def rules() -> str:
 
 
 @pages.get("/rules/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def new_rule() -> Response:
-    staff().require_everywhere()
     today = now().date()
     data = {
         "valid_from": today,
@@ -219,9 +208,8 @@ def new_rule() -> Response:
 
 
 @pages.post("/rules/new")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def add_rule() -> BaseResponse:
-    staff().require_everywhere()
     form = RuleForm()
 
     def change(session: Session) -> str:
@@ -232,18 +220,16 @@ def add_rule() -> BaseResponse:
 
 
 @pages.get("/rules/<int:rule_id>")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def rule(rule_id: int) -> Response:
-    staff().require_everywhere()
     edit, form = _rule_edit(rule_id)
     return edit.page(form)
 
 
 @pages.post("/rules/<int:rule_id>")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def review_rule(rule_id: int) -> BaseResponse:
     """Note that a rule was looked up again."""
-    staff().require_everywhere()
     form, (edit, _) = ReviewForm(), _rule_edit(rule_id)
 
     def change(session: Session) -> str:
@@ -255,10 +241,9 @@ def review_rule(rule_id: int) -> BaseResponse:
 
 
 @pages.post("/rules/<int:rule_id>/remove")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def remove_rule(rule_id: int) -> BaseResponse:
     """Take back a rule that has not begun."""
-    staff().require_everywhere()
     edit, form = _rule_edit(rule_id)
 
     def change(session: Session) -> str:

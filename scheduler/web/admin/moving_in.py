@@ -66,13 +66,8 @@ def _larger(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
         request.max_content_length = request.max_form_memory_size = LARGEST_REQUEST
 
 
-@pages.before_request
-def _whole_clinic() -> None:
-    staff().require_everywhere()
-
-
 @pages.get("")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def checklist() -> str:
     """What is done and what is not, and a button for each place that is ready."""
     with reading(context().engine) as database:
@@ -95,7 +90,7 @@ def checklist() -> str:
 
 
 @pages.post("/looked-through")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def looked_through() -> BaseResponse:
     """Note that somebody has looked through what only people can judge."""
     step = next((step for step in LOOK_THROUGH if step == request.form.get("step")), None)
@@ -107,7 +102,7 @@ def looked_through() -> BaseResponse:
 
 
 @pages.post("/test-message")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def test_message() -> BaseResponse:
     with transaction(context().engine) as database:
         opening.send_test(database, staff().account_id, now=context().clock.now())
@@ -116,7 +111,7 @@ def test_message() -> BaseResponse:
 
 
 @pages.post("/reminders")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def start_reminders() -> BaseResponse:
     """From now on tell the patients of imported visits what others are told."""
     now = context().clock.now()
@@ -135,7 +130,7 @@ def start_reminders() -> BaseResponse:
 
 
 @pages.post("/locations/<int:location_id>/open")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def open_online(location_id: int) -> BaseResponse:
     try:
         with transaction(context().engine) as database:
@@ -148,7 +143,7 @@ def open_online(location_id: int) -> BaseResponse:
 
 
 @pages.post("/locations/<int:location_id>/close")
-@allowed(Role.ADMIN)
+@allowed(Role.ADMIN, everywhere=True)
 def close_online(location_id: int) -> BaseResponse:
     with transaction(context().engine) as database:
         opening.close_online(database, location_id, by=staff().actor, now=context().clock.now())
@@ -165,7 +160,7 @@ class _Sent:
 
 
 def _upload_page(what: What) -> Callable[[], str]:
-    @allowed(Role.ADMIN)
+    @allowed(Role.ADMIN, everywhere=True)
     def view() -> str:
         """Choose a file."""
         return _upload(what)
@@ -174,7 +169,7 @@ def _upload_page(what: What) -> Callable[[], str]:
 
 
 def _take_page(what: What) -> Callable[[], BaseResponse]:
-    @allowed(Role.ADMIN)
+    @allowed(Role.ADMIN, everywhere=True)
     def view() -> BaseResponse:
         """Try a file, or store it: as the button that was pressed says."""
         try:
@@ -193,7 +188,7 @@ def _take_page(what: What) -> Callable[[], BaseResponse]:
 
 
 def _export_page(what: What) -> Callable[[], BaseResponse]:
-    @allowed(Role.ADMIN)
+    @allowed(Role.ADMIN, everywhere=True)
     def view() -> BaseResponse:
         """All that is here, as a file that no spreadsheet computes and that can be read again."""
         now = context().clock.now()

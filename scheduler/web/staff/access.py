@@ -30,7 +30,7 @@ from scheduler.web.staff import passkeys
 
 STAFF_PATHS = ("/staff", "/admin")
 TOKEN = "token"  # noqa: S105 the name of what the cookie carries
-ROLES, STRANGERS = "allowed_roles", "open_to_strangers"
+ALLOWED, STRANGERS = "allowed", "open_to_strangers"
 EVERYBODY = tuple(Role)
 AT_THE_DESK = (Role.ADMIN, Role.FRONT_DESK)
 SECRET = re.compile("csrf|password|credential|code")  # fields that no page carries on
@@ -38,18 +38,28 @@ View = TypeVar("View", bound=Callable[..., Any])
 SESSIONS_KEPT = 1024
 csrf = CSRFProtect()
 WITHOUT_COOKIE = ("api", "visits")  # their pages read none, so there is nothing that another site could misuse
-# What the menu shows of the pages that exist: the page, its name, and who may open it.
-MENU: tuple[tuple[str, Any, tuple[Role, ...]], ...] = (
-    ("schedule.day_or_week", _("My schedule"), EVERYBODY),
-    ("desk.today", _("Front desk"), AT_THE_DESK),
-    ("desk.patients", _("Patients"), AT_THE_DESK),
-    ("desk.calls", _("Calls"), AT_THE_DESK),
-    ("clinic.overview", _("Admin"), (Role.ADMIN,)),
-    ("reports.overview", _("Reports"), (Role.ADMIN,)),
-    ("audit_log.search", _("Audit"), (Role.ADMIN,)),
-    ("account.overview", _("My account"), EVERYBODY),
+# The menu, of which everybody sees the pages that they may open.
+MENU: tuple[tuple[str, Any], ...] = (
+    ("schedule.day_or_week", _("My schedule")),
+    ("desk.today", _("Front desk")),
+    ("desk.patients", _("Patients")),
+    ("desk.calls", _("Calls")),
+    ("clinic.overview", _("Admin")),
+    ("reports.overview", _("Reports")),
+    ("audit_log.search", _("Audit")),
+    ("account.overview", _("My account")),
 )
-WHOLE_CLINIC = {"audit_log.search"}  # of these, what only an account for everywhere may open
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Who may open a page; `everywhere` asks for an account for all locations besides."""
+
+    roles: frozenset[Role]
+    everywhere: bool
+
+    def lets_in(self, somebody: "SignedIn") -> bool:
+        return somebody.role in self.roles and not (self.everywhere and somebody.locations is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +91,12 @@ class SignedIn:
         if not self.works_at(location_id):
             raise NotFound("There is no such location.")
 
-    def require_everywhere(self) -> None:
-        """Raise NotFound for what concerns the whole clinic, to an account for some locations only."""
-        if self.locations is not None:
-            raise NotFound("There is no such page.")
 
-
-def allowed(*roles: Role) -> Callable[[View], View]:
-    """Say which roles may open a page of the staff's."""
+def allowed(*roles: Role, everywhere: bool = False) -> Callable[[View], View]:
+    """Say who may open a page of the staff's; `everywhere` for what concerns the whole clinic."""
 
     def mark(view: View) -> View:
-        setattr(view, ROLES, frozenset(roles))
+        setattr(view, ALLOWED, Allowed(frozenset(roles), everywhere))
         return view
 
     return mark
@@ -134,11 +139,11 @@ def install(app: Flask, *, https: bool) -> None:
 
 
 def _marked(view: object) -> bool:
-    return hasattr(view, ROLES) or hasattr(view, STRANGERS)
+    return hasattr(view, ALLOWED) or hasattr(view, STRANGERS)
 
 
 def _guard() -> BaseResponse | None:
-    view = context_view()
+    view = current_app.view_functions.get(request.endpoint or "")
     if view is None or not request.path.startswith(STAFF_PATHS) or hasattr(view, STRANGERS):
         return None
     token, known = current()
@@ -149,15 +154,10 @@ def _guard() -> BaseResponse | None:
     if not known.full:
         return redirect(url_for("sign_in.second_factor", next=here()), 303)
     g.staff = _signed_in(known, token)
-    if staff().role not in getattr(view, ROLES):
+    if not _lets_in(view):
         raise NotFound("There is no such page.")
     _note_seen(token, known)
     return None
-
-
-def context_view() -> Callable[..., Any] | None:
-    """The view that this request asks for."""
-    return current_app.view_functions.get(request.endpoint) if request.endpoint else None
 
 
 def current() -> tuple[str, Known | None]:
@@ -239,14 +239,12 @@ def _note_seen(token: str, known: Known) -> None:
 
 def _menu() -> list[tuple[str, str, bool]]:
     """What of the menu this account may open: address, name, and whether it is this page."""
-    open_to_me = (
-        (page, name)
-        for page, name, roles in MENU
-        if page in current_app.view_functions
-        and staff().role in roles
-        and (staff().locations is None or page not in WHOLE_CLINIC)
-    )
+    open_to_me = ((page, name) for page, name in MENU if _lets_in(current_app.view_functions[page]))
     return [(url_for(page), str(name), request.endpoint == page) for page, name in open_to_me]
+
+
+def _lets_in(view: object) -> bool:
+    return cast("Allowed", getattr(view, ALLOWED)).lets_in(staff())
 
 
 def _private(response: Response) -> Response:
