@@ -95,7 +95,7 @@ class StaffSession(Base):
 
 
 class SignInAttempt(Base):
-    """A try to sign in that has not succeeded: counted for its account and for its network address, both hashed."""
+    """A try to sign in that has not succeeded: counted for what it tried and for its network, by fingerprints."""
 
     __tablename__ = "sign_in_attempt"
     __table_args__ = (Index(None, "subject", "tried_at"),)

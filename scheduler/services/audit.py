@@ -21,9 +21,19 @@ class Actor:
     name: str
     address: str | None = None
 
+    @classmethod
+    def of(cls, account_id: int, address: str) -> "Actor":
+        """The owner of an account."""
+        return cls(name_of(account_id), address)
+
 
 PATIENT = Actor("patient")
 SAME_LOOK = timedelta(minutes=15)
+
+
+def name_of(account_id: int) -> str:
+    """An account as audit rows name it."""
+    return f"account:{account_id}"
 
 
 def record(

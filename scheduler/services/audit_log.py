@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from scheduler.db import MICROSECOND
 from scheduler.errors import Invalid
 from scheduler.models import Account, Appointment, AuditEvent, Location
-from scheduler.services import notices
+from scheduler.services import audit
 from scheduler.timeline import EPOCH
 
 CURSOR = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})")
@@ -118,7 +118,7 @@ def _wishes(find: Find) -> list[ColumnElement[bool]]:
 def accounts(session: Session) -> Mapping[str, str]:
     """Everybody who has or had an account, as audit rows name them, by name."""
     named = select(Account.id, Account.name, Account.email).order_by(Account.name, Account.email)
-    return {notices.name_of(id_): f"{name} ({email})" for id_, name, email in session.execute(named)}
+    return {audit.name_of(id_): f"{name} ({email})" for id_, name, email in session.execute(named)}
 
 
 def actions(session: Session) -> list[str]:

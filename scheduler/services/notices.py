@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import insert_into
 from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage
+from scheduler.services import audit
 from scheduler.services.audit import Actor
 from scheduler.timeline import cell_of, local_date, zone_of
 
@@ -22,7 +23,7 @@ def day_changed(session: Session, appointment: Appointment, *, by: Actor, now: d
         return
     own = select(Account).where(Account.therapist_id == appointment.therapist_id, Account.active)
     account = session.scalars(own).one_or_none()
-    if account is not None and by.name != name_of(account.id):
+    if account is not None and by.name != audit.name_of(account.id):
         day = local_date(appointment.starts_at, zone_of(appointment.location.time_zone))
         owe(session, account.id, Kind.DAY_CHANGED, day.isoformat(), now=now)
 
@@ -39,8 +40,3 @@ def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datet
         created_at=now,
     )
     session.execute(new.on_conflict_do_nothing())
-
-
-def name_of(account_id: int) -> str:
-    """An account as audit rows name it."""
-    return f"account:{account_id}"

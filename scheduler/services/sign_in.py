@@ -52,12 +52,19 @@ class Known:
         return Standing.OPEN if now < self.seen_at + IDLE else Standing.LOCKED
 
 
-def count_try(session: Session, email: str, address: str, *, now: datetime) -> None:
-    """Count a try for an address of mail and one of the network; raise TooMany when either has had too many.
+def password_of(email: str) -> str:
+    """What tries of a password count for: an address of mail, whether anybody has an account with it or not."""
+    return f"mail {fingerprint(email.lower())}"
 
-    It is the same for people who have no account. The owner of one that is locked is told, once for each time.
-    """
-    subjects = {_of_mail(email): TRIES_OF_ACCOUNT, _of_network(address): TRIES_OF_ADDRESS}
+
+def codes_of(account: Account) -> str:
+    """What tries of a second factor count for, which nobody can make who has not given the password."""
+    return f"code {fingerprint(str(account.id))}"
+
+
+def count_try(session: Session, of: str, address: str, *, now: datetime) -> None:
+    """Count a try of a password or of codes, and of a network address; raise TooMany when either has had too many."""
+    subjects = {of: TRIES_OF_ACCOUNT, _of_network(address): TRIES_OF_ADDRESS}
     for subject, limit in sorted(subjects.items()):
         alone_with(session, subject)
         tries = _tries(session, subject, now)
@@ -83,9 +90,9 @@ def tell_owner(session: Session, email: str, *, now: datetime) -> None:
         notices.owe(session, account.id, Kind.LOCKED_OUT, now.isoformat(), now=now)
 
 
-def forgive(session: Session, email: str, address: str) -> None:
-    """Forget the tries of an account that has just been opened rightly, and that one of the network address."""
-    session.execute(delete(SignInAttempt).where(SignInAttempt.subject == _of_mail(email)))
+def forgive(session: Session, of: str, address: str) -> None:
+    """Forget the tries of what has just been opened rightly, and that one of the network address."""
+    session.execute(delete(SignInAttempt).where(SignInAttempt.subject == of))
     newest = select(func.max(SignInAttempt.id)).where(SignInAttempt.subject == _of_network(address))
     session.execute(delete(SignInAttempt).where(SignInAttempt.id == newest.scalar_subquery()))
 
@@ -126,10 +133,6 @@ def see(session: Session, token: str, *, full: bool | None = None, now: datetime
     """Note that somebody is at work in a session; `full` when they have just shown their second factor too."""
     values: dict[str, Any] = {"seen_at": now} | ({} if full is None else {"full": full})
     session.execute(update(StaffSession).where(StaffSession.token_sha256 == fingerprint(token)).values(values))
-
-
-def _of_mail(email: str) -> str:
-    return f"mail {fingerprint(email.lower())}"
 
 
 def _of_network(address: str) -> str:

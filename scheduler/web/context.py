@@ -21,5 +21,9 @@ class Context:
     started_at: datetime
 
 
+def now() -> datetime:
+    return context().clock.now()
+
+
 def context() -> Context:
     return cast("Context", current_app.extensions["scheduler"])

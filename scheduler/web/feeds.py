@@ -7,7 +7,7 @@ from flask_babel import force_locale, gettext
 from scheduler import calendars
 from scheduler.calendars import Entry
 from scheduler.db import reading, transaction
-from scheduler.services import audit, notices, practice
+from scheduler.services import audit, practice
 from scheduler.services import feeds as following
 from scheduler.services.audit import Actor
 from scheduler.services.feeds import Feed
@@ -27,7 +27,7 @@ def calendar(token: str) -> Response:
         name = gettext("Visits, %(clinic)s", clinic=clinic.clinic_name)
         text = calendars.write_all(_entries(feed, clinic.clinic_name), name, now=now)
     if feed.feed.detailed:
-        by = Actor(notices.name_of(feed.account.id), network())
+        by = Actor.of(feed.account.id, network())
         with transaction(context().engine) as session:
             audit.read(session, [feed.feed], fields="first names", by=by, now=now)
     answer = Response(text, content_type="text/calendar; charset=utf-8")

@@ -1,7 +1,11 @@
 """The forms of the patients' pages. A field accepts what the API accepts, and says in plain words what it wants."""
 
+import re
+from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
+import orjson
 from flask import request
 from flask_babel import lazy_gettext as _
 from flask_wtf import FlaskForm
@@ -11,6 +15,7 @@ from wtforms.fields import SelectChoice, SelectField
 from wtforms.validators import DataRequired, StopValidation
 
 from scheduler.models import Needling
+from scheduler.services.booking import Repeatable
 from scheduler.web import schemas
 from scheduler.words import LANGUAGES
 
@@ -19,6 +24,21 @@ NEEDLES = {
     Needling.TALK_FIRST: _("Talk to me first"),
     Needling.NONE: _("No needles"),
 }
+
+
+KEY = re.compile(r"[0-9a-f]{32}")
+
+
+def new_key() -> str:
+    """A key for a form that is shown for the first time."""
+    return uuid4().hex
+
+
+def repeatable(form: str, key: str | None, *typed: object) -> Repeatable:
+    """The same form with the same words, which JSON can write, is one booking; a key that is not ours repeats none."""
+    known = key if key is not None and KEY.fullmatch(key) else new_key()
+    body = sha256(orjson.dumps([known, *typed])).hexdigest()
+    return Repeatable(f"{form}-{body}", body)
 
 
 class Like:
@@ -40,15 +60,20 @@ class Like:
             raise StopValidation(str(self.message)) from error
 
 
-class BookingForm(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
+class Form(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
+    """What every form of ours has in common."""
+
+    class Meta:
+        def wrap_formdata(self, _form: object, formdata: object) -> Any:  # noqa: ANN401 as WTForms has it
+            """Read what a page's form sends, which is text; never a file or JSON, which Flask-WTF would read too."""
+            return request.form if formdata is not None and request.method == "POST" else None
+
+
+class BookingForm(Form):
     """Who comes. It reads no cookie, so there is nothing that another site could make a browser misuse."""
 
     class Meta:
         csrf = False
-
-        def wrap_formdata(self, _form: object, formdata: object) -> Any:  # noqa: ANN401 as WTForms has it
-            """Read what a page's form sends, which is text; never a file or JSON, which Flask-WTF would read too."""
-            return request.form if formdata is not None and request.method == "POST" else None
 
     key = HiddenField()
     explainer_version = HiddenField()

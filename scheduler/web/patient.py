@@ -25,7 +25,7 @@ def front_page() -> str:
         kind = practice.goal_type(practice.appointment_types(session))
         access = access_goal.measure(session, now=now, appointment_type_id=kind.id) if kind else None
     places = [
-        (at.location, [shown(slot, at.location.name, at.location.time_zone, now) for slot in at.starts])
+        (at.location, [shown(slot, at.location, now) for slot in at.starts])
         for at in (access.locations if access else ())
     ]
     areas: dict[str, list[object]] = defaultdict(list)

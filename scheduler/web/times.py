@@ -9,6 +9,7 @@ from itertools import groupby
 from flask_babel import gettext
 
 from scheduler import words
+from scheduler.models import Appointment, Location
 from scheduler.services.availability import Offer, SlotName
 from scheduler.timeline import zone_of
 from scheduler.web.language import language
@@ -43,7 +44,19 @@ class Shown:
         return f"{self.moment}, {self.place}"
 
 
-def shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
+def shown(slot: SlotName, place: Location, now: datetime) -> Shown:
+    return _shown(slot, place.name, place.time_zone, now)
+
+
+def shown_visit(visit: Appointment, now: datetime) -> Shown:
+    return shown(SlotName(visit.therapist_id, visit.location_id, visit.starts_at), visit.location, now)
+
+
+def shown_offer(offer: Offer, now: datetime) -> Shown:
+    return _shown(offer.slot, offer.location_name, offer.time_zone, now)
+
+
+def _shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:
     at = (slot.starts_at, zone, language())
     return Shown(
         slot=slot,

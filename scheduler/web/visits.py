@@ -4,10 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
-from uuid import uuid4
 
-import orjson
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
@@ -21,19 +18,18 @@ from scheduler.errors import Invalid, NotBookable
 from scheduler.models import AppointmentType, ClinicPolicy, Needling, Status
 from scheduler.services import availability, booking, explainer, practice
 from scheduler.services.availability import Find, Offer, Page, SlotName
-from scheduler.services.booking import BookVisit, PatientDetails, Repeatable
+from scheduler.services.booking import BookVisit, PatientDetails
 from scheduler.web import schemas
 from scheduler.web.context import context
-from scheduler.web.forms import BookingForm
+from scheduler.web.forms import BookingForm, new_key, repeatable
 from scheduler.web.language import language
 from scheduler.web.limiting import hashed_address
 from scheduler.web.shared import shared
-from scheduler.web.times import Shown, by_day, once, shown
+from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_visit
 
 visits = APIBlueprint("visits", __name__, enable_openapi=False)
 TIMES_ON_A_PAGE = 120
 UNKNOWN = "There is nothing with this number."  # pages name the field only
-KEY = re.compile(r"[0-9a-f]{32}")
 SHORT = "in-short"
 REVIEW = "review"
 
@@ -59,7 +55,7 @@ def times() -> str:
         clinic=clinic,
         kinds=kinds,
         find=find,
-        days=by_day(_shown(offer, now) for offer in once(offers)),
+        days=by_day(shown_offer(offer, now) for offer in once(offers)),
         later=later,
         locations=locations,
         therapists=therapists,
@@ -69,7 +65,7 @@ def times() -> str:
 @visits.get("/book/<slot>")
 def details(slot: str) -> Response:
     """Who comes, with the short explainer above."""
-    form = BookingForm(data={"key": uuid4().hex, "language": language(), "needling": Needling.TALK_FIRST.value})
+    form = BookingForm(data={"key": new_key(), "language": language(), "needling": Needling.TALK_FIRST.value})
     return _page("patient/details.html", slot, form)
 
 
@@ -203,10 +199,6 @@ def _whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
     return whole, whole[-1].slot
 
 
-def _shown(offer: Offer, now: datetime) -> Shown:
-    return shown(offer.slot, offer.location_name, offer.time_zone, now)
-
-
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a step of booking is about: the start, the kind of visit, and the explainer that is shown with it."""
@@ -226,9 +218,8 @@ def _wanted(slot: str) -> _Wanted:
         bookable = availability.require_bookable(session, slot, _kind_id(practice.appointment_types(session)), now=now)
         version = explainer.current(session, language())
         short = [section for section in version.sections if section["id"] in {SHORT, REVIEW}]
-    place = bookable.location
     return _Wanted(
-        shown(bookable.slot, place.name, place.time_zone, now),
+        shown(bookable.slot, bookable.location, now),
         bookable.kind,
         bookable.policy,
         bookable.therapist.name,
@@ -254,7 +245,7 @@ def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
     with reading(context().engine) as session:
         clinic = practice.policy(session)
         offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
-        others = [_shown(offer, now) for offer in once(offers)]
+        others = [shown_offer(offer, now) for offer in once(offers)]
     page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form)
     return make_response(page, 409)
 
@@ -270,9 +261,7 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
         remind_by_email=form.email.data is not None,
         remind_by_sms=False,
     )
-    key = form.key.data if KEY.fullmatch(form.key.data or "") else uuid4().hex  # a form not ours repeats no booking
-    words = [slot, request.args.get("type"), key, *(field.data for field in form if field is not form.key)]
-    body = sha256(orjson.dumps(words)).hexdigest()
+    typed = (field.data for field in form if field is not form.key)
     return BookVisit(
         slot_id=slot,
         appointment_type_id=kind_id,
@@ -281,7 +270,7 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
         explainer_language=language(),
         needling=Needling(form.needling.data),
         note=form.note.data,
-        repeatable=Repeatable(f"page-{body}", body),
+        repeatable=repeatable("page", form.key.data, slot, request.args.get("type"), *typed),
         address=hashed_address() if context().settings.rate_limits else None,
     )
 
@@ -292,19 +281,12 @@ def _visit_page(template: str, token: str) -> str:
         visit = booking.view(session, token, keys=context().keys)
         clinic = practice.policy(session)
     appointment = visit.appointment
-    place = appointment.location
-    start = shown(
-        SlotName(appointment.therapist_id, place.id, appointment.starts_at),
-        place.name,
-        place.time_zone,
-        now,
-    )
     return render_template(
         template,
         clinic=clinic,
         visit=appointment,
-        place=place,
-        start=start,
+        place=appointment.location,
+        start=shown_visit(appointment, now),
         token=token,
         booked_now="booked" in request.args,
         can_cancel=appointment.status == Status.BOOKED and appointment.starts_at > now,

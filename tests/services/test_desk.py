@@ -30,7 +30,7 @@ from scheduler.models import (
     Status,
     Told,
 )
-from scheduler.services import accounts, booking, desk, letters, notices, outbox, verify
+from scheduler.services import accounts, booking, desk, letters, outbox, verify
 from scheduler.services.accounts import NewAccount
 from scheduler.services.audit import Actor
 from scheduler.services.booking import BookForPatient, PatientDetails, Repeatable, Visit
@@ -60,7 +60,7 @@ class Desk:
 
     @property
     def actor(self) -> Actor:
-        return Actor(notices.name_of(self.account_id), "192.0.2.7")
+        return Actor.of(self.account_id, "192.0.2.7")
 
     def ask(self, question: Callable[..., Any], *words: Any, **more: Any) -> Any:  # noqa: ANN401 one of desk's
         with reading(self.clinic.engine) as session:

@@ -11,7 +11,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
 from scheduler.models import Account, Fate, Kind, Needling, OutboxMessage, Role
-from scheduler.services import accounts, booking, notices
+from scheduler.services import accounts, audit, booking, notices
 from scheduler.services.accounts import NewAccount
 from scheduler.services.audit import Actor
 from scheduler.services.availability import Offer
@@ -105,7 +105,7 @@ def test_24_hours_are_24_hours(clinic: Clinic, clock: FixedClock, ana: int, befo
 
 
 def test_what_a_therapist_changes_themselves_is_not_told_to_them(clinic: Clinic, ana: int) -> None:
-    own = Actor(notices.name_of(ana))
+    own = Actor(audit.name_of(ana))
     visit = book_for(clinic, clinic.offers()[0], own)
     call_off(clinic, visit, own)
     assert told(clinic.engine, *Fate) == []

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, select
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import Account, AuditEvent, RecoveryCode, Role
+from scheduler.models import Account, AuditEvent, Kind, OutboxMessage, RecoveryCode, Role
 from scheduler.services import second_factor
+from scheduler.services import sign_in as sign_in_service
 from scheduler.services.audit import Actor
 from tests.clinic import Clinic
 from tests.web.staff import PASSWORD, an_account, csrf_token, signed_in
@@ -105,8 +106,15 @@ def test_a_code_on_paper_opens_once_and_only_its_own_account(
         assert not second_factor._takes_paper_code(session, other_account, words, clock.now())
 
 
+def locked_out(engine: Engine, account: Account) -> int:
+    """How often the owner was told that somebody tried too often."""
+    with reading(engine) as session:
+        told = session.scalars(select(OutboxMessage).where(OutboxMessage.account_id == account.id)).all()
+    return [message.kind for message in told].count(Kind.LOCKED_OUT)
+
+
 def test_wrong_codes_are_counted_like_wrong_passwords(
-    app: Flask, client: FlaskClient, admin: Account, clock: FixedClock
+    app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
 ) -> None:
     sign_in(client)
     totp, _ = enroll(client, clock)
@@ -115,6 +123,29 @@ def test_wrong_codes_are_counted_like_wrong_passwords(
     sign_in(other)
     assert [give_code(other, "000000") for _ in range(5)] == [422] * 5
     assert give_code(other, totp.at(clock.now())) == 429
+    assert locked_out(engine, admin) == 1
+    form = {"csrf_token": csrf_token(other, "/staff/second-factor"), "code": totp.at(clock.now())}
+    page = other.post("/staff/second-factor", data=form)
+    assert 0 < int(page.headers["Retry-After"]) <= 15 * 60 + 1
+    assert "Wait a quarter of an hour" in page.get_data(as_text=True)
+    clock.at += 16 * 2 * HALF_MINUTE
+    sign_in(other)
+    assert give_code(other, totp.at(clock.now())) == 303
+
+
+def test_what_strangers_type_as_an_address_locks_nobody_s_codes(
+    app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    totp, _ = enroll(client, clock)
+    clock.at += 10 * HALF_MINUTE
+    other = app.test_client()
+    tried = (f"code of {admin.id}", f"code {admin.id}", sign_in_service.codes_of(admin))
+    for email in (tried * 5)[:10]:
+        form = {"csrf_token": csrf_token(other, "/staff/sign-in"), "email": email, "password": "wrong password"}
+        assert other.post("/staff/sign-in", data=form).status_code == 422
+    sign_in(other)
+    assert give_code(other, totp.at(clock.now())) == 303
 
 
 def test_the_last_second_factor_of_an_admin_stays(
@@ -177,6 +208,20 @@ def test_the_account_page_changes_the_password_of_whoever_knows_it(
     assert client.post("/staff/account/password", data=form | {"current": PASSWORD}).status_code == 303
     assert client.get("/staff/account/").status_code == 200
     assert other.get("/staff/account/").status_code == 303
+
+
+def test_whoever_guesses_the_password_at_an_open_screen_is_stopped_and_the_owner_told(
+    app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic
+) -> None:
+    desk = an_account(engine, clock, Role.FRONT_DESK)
+    client = signed_in(app, engine, clock, desk)
+    form = {"csrf_token": csrf_token(client), "password": "nine green kettles", "again": "nine green kettles"}
+    guesses = [client.post("/staff/account/password", data=form | {"current": f"guess {n}"}) for n in range(5)]
+    assert [guess.status_code for guess in guesses] == [422] * 5
+    page = client.post("/staff/account/password", data=form | {"current": PASSWORD})
+    assert page.status_code == 429
+    assert "Wait a quarter of an hour" in page.get_data(as_text=True)
+    assert locked_out(engine, desk) == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from scheduler.db import change_counter, reading, transaction
 from scheduler.errors import NotFound
 from scheduler.models import Appointment, Role
-from scheduler.services import notices, practice, sign_in
+from scheduler.services import practice, sign_in
 from scheduler.services.audit import Actor
 from scheduler.services.sign_in import Known, Standing
 from scheduler.web.context import context
@@ -76,7 +76,7 @@ class SignedIn:
 
     @property
     def actor(self) -> Actor:
-        return Actor(notices.name_of(self.account_id), network())
+        return Actor.of(self.account_id, network())
 
     def works_at(self, location_id: int) -> bool:
         return self.locations is None or location_id in self.locations

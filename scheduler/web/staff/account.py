@@ -1,7 +1,6 @@
 """One's own account: password, passkeys, the phone's app, codes on paper, and where one is signed in."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 import segno
 from apiflask import APIBlueprint
@@ -14,13 +13,14 @@ from wtforms import HiddenField, PasswordField, StringField
 from wtforms.validators import DataRequired, Length
 
 from scheduler.db import reading, transaction
-from scheduler.errors import Conflict, Invalid
+from scheduler.errors import Conflict, Invalid, TooMany
 from scheduler.models import Account
-from scheduler.services import accounts, notices, practice, second_factor, sign_in
+from scheduler.services import accounts, practice, second_factor, sign_in
 from scheduler.services.audit import Actor
-from scheduler.web.context import context
+from scheduler.web.context import context, now
 from scheduler.web.limiting import network
-from scheduler.web.staff import passkeys
+from scheduler.web.problems import retry_later
+from scheduler.web.staff import passkeys, proof
 from scheduler.web.staff.access import EVERYBODY, TOKEN, allowed, current, is_open, safe, staff, strangers
 from scheduler.web.staff.forms import NewPasswordForm, StaffForm
 
@@ -63,17 +63,19 @@ def change_password() -> BaseResponse:
         account = database.get_one(Account, staff().account_id)
     if not form.validate() or not form.is_good(account):
         return _overview(form, 422)
-    with transaction(context().engine) as database:
-        sign_in.count_try(database, account.email, network(), now=_now())
-    if not accounts.matches(form.current.data, account.password_hash):
+    try:
+        known = proof.by_password(account.email, form.current.data)
+    except TooMany as refusal:
+        form.current.errors = [str(proof.TOO_OFTEN)]
+        return retry_later(_overview(form, 429), refusal.retry_after)
+    if known is None:
         form.current.errors = [gettext("This is not your password.")]
         return _overview(form, 422)
     password_hash = accounts.hashed(form.password.data)
     with transaction(context().engine) as database:
         account = database.get_one(Account, account.id)
-        accounts.set_password(database, account, password_hash, by=staff().actor, now=_now())
-        sign_in.forgive(database, account.email, network())
-        session[TOKEN] = sign_in.begin(database, account, full=True, now=_now())
+        accounts.set_password(database, account, password_hash, by=staff().actor, now=now())
+        session[TOKEN] = sign_in.begin(database, account, full=True, now=now())
     flash(gettext("Your password is changed. Other browsers are signed out."))
     return redirect(url_for("account.overview"), 303)
 
@@ -108,7 +110,7 @@ def add_passkey() -> BaseResponse:
         return _offer(account, 422, passkey=form)
     with transaction(context().engine) as database:
         own = database.get_one(Account, account.id)
-        second_factor.add_passkey(database, own, form.name.data, verified, by=_actor(own), now=_now())
+        second_factor.add_passkey(database, own, form.name.data, verified, by=Actor.of(own.id, network()), now=now())
         return _enrolled(database, token, own, safe(form.next.data))
 
 
@@ -126,7 +128,7 @@ def add_app() -> BaseResponse:
         with transaction(context().engine) as database:
             own = database.get_one(Account, account.id)
             keys = context().keys
-            second_factor.keep_secret(database, own, secret, code, by=_actor(own), keys=keys, now=_now())
+            second_factor.keep_secret(database, own, secret, code, by=Actor.of(own.id, network()), keys=keys, now=now())
             answer = _enrolled(database, token, own, safe(form.next.data))
     except Invalid:
         form.code.errors = [gettext("This is not the code that your app shows now. Is the clock of your phone right?")]
@@ -139,7 +141,7 @@ def add_app() -> BaseResponse:
 @allowed(*EVERYBODY)
 def remove_app() -> BaseResponse:
     def remove(database: Session, account: Account) -> None:
-        second_factor.forget_app(database, account, by=staff().actor, now=_now())
+        second_factor.forget_app(database, account, by=staff().actor, now=now())
 
     return _removed(remove)
 
@@ -148,7 +150,7 @@ def remove_app() -> BaseResponse:
 @allowed(*EVERYBODY)
 def remove_passkey(passkey_id: int) -> BaseResponse:
     def remove(database: Session, account: Account) -> None:
-        second_factor.remove_passkey(database, account, passkey_id, by=staff().actor, now=_now())
+        second_factor.remove_passkey(database, account, passkey_id, by=staff().actor, now=now())
 
     return _removed(remove)
 
@@ -159,7 +161,7 @@ def new_paper_codes() -> Response:
     """Make new codes; they stand on this one page only."""
     with transaction(context().engine) as database:
         account = database.get_one(Account, staff().account_id)
-        codes = second_factor.new_paper_codes(database, account, by=staff().actor, now=_now())
+        codes = second_factor.new_paper_codes(database, account, by=staff().actor, now=now())
         return _paper(database, codes, url_for("account.overview"))
 
 
@@ -223,10 +225,10 @@ def _offer(
 
 def _enrolled(database: Session, token: str, account: Account, path: str) -> BaseResponse:
     """Open all pages to a session whose owner has just made a second factor; give codes on paper with the first."""
-    sign_in.see(database, token, full=True, now=_now())
+    sign_in.see(database, token, full=True, now=now())
     if second_factor.paper_codes_left(database, account):
         return redirect(path, 303)
-    codes = second_factor.new_paper_codes(database, account, by=_actor(account), now=_now())
+    codes = second_factor.new_paper_codes(database, account, by=Actor.of(account.id, network()), now=now())
     return _paper(database, codes, path)
 
 
@@ -238,11 +240,3 @@ def _paper(database: Session, codes: list[str], path: str) -> Response:
 
 def _to_sign_in() -> BaseResponse:
     return redirect(url_for("sign_in.sign_in", next=safe(request.args.get("next"))), 303)
-
-
-def _actor(account: Account) -> Actor:
-    return Actor(notices.name_of(account.id), network())
-
-
-def _now() -> datetime:
-    return context().clock.now()

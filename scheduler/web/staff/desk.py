@@ -19,7 +19,6 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid, VisitClosed
 from scheduler.models import Appointment, Kind, Location, Status
 from scheduler.services import booking, desk, practice, visits
-from scheduler.services.availability import SlotName
 from scheduler.services.desk import Call, FreeTime
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web import schemas
@@ -29,7 +28,7 @@ from scheduler.web.language import language
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import AT_THE_DESK, allowed, staff
 from scheduler.web.staff.forms import StaffForm
-from scheduler.web.times import Shown, day_heading, shown
+from scheduler.web.times import day_heading, shown_visit
 
 pages = APIBlueprint("desk", __name__, url_prefix="/staff/desk", enable_openapi=False)
 ON_THE_DAY = "name, phone"
@@ -142,8 +141,8 @@ def patient(patient_id: UUID) -> str:
         "staff/desk/patient.html",
         clinic=clinic,
         patient=found,
-        ahead=[(one, _start(one)) for one in ahead],
-        past=[(one, _start(one)) for one in theirs if one.starts_at <= now],
+        ahead=[(one, shown_visit(one, now)) for one in ahead],
+        past=[(one, shown_visit(one, now)) for one in theirs if one.starts_at <= now],
         labels=labels,
         words=words,
     )
@@ -232,7 +231,7 @@ def _cancel_page(visit_id: UUID, form: CancelForm, status: int = 200) -> Respons
         "staff/desk/cancel.html",
         clinic=clinic,
         visit=visit,
-        start=_start(visit),
+        start=shown_visit(visit, now),
         back=day_of(visit),
         form=form,
         can_cancel=visit.status == Status.BOOKED and visit.starts_at > now,
@@ -251,9 +250,9 @@ def _calls_page(refusal: Conflict | None = None) -> Response:
     page = render_template(
         "staff/desk/calls.html",
         clinic=clinic,
-        to_call=[(one, _start(one.visit), _why(one)) for one in listed if one.told is None],
-        told=[(one, _start(one.visit), _told_at(one)) for one in listed if one.told is not None],
-        failed=[(one, _start(one.visit), labels.KINDS[Kind(one.message.kind)]) for one in failed],
+        to_call=[(one, shown_visit(one.visit, now), _why(one)) for one in listed if one.told is None],
+        told=[(one, shown_visit(one.visit, now), _told_at(one)) for one in listed if one.told is not None],
+        failed=[(one, shown_visit(one.visit, now), labels.KINDS[Kind(one.message.kind)]) for one in failed],
         most=desk.CALLS_A_PAGE,
         refusal=refusal.code if refusal else None,
         standing=desk.standing,
@@ -315,12 +314,6 @@ def _free(times: Sequence[FreeTime], place: Location) -> list[tuple[int, str, li
         )
         for (therapist_id, name), theirs in by_therapist
     ]
-
-
-def _start(visit: Appointment) -> Shown:
-    place = visit.location
-    name = SlotName(visit.therapist_id, place.id, visit.starts_at)
-    return shown(name, place.name, place.time_zone, context().clock.now())
 
 
 def _when(visit: Appointment) -> str:

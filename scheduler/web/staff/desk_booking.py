@@ -1,15 +1,11 @@
 """Booking at the front desk: for who stands there, and for who calls. Between pages the form carries what was typed."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from itertools import groupby
 from typing import Any
-from uuid import uuid4
 
-import orjson
 from apiflask import APIBlueprint
 from flask import Response, flash, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
@@ -26,21 +22,20 @@ from scheduler.errors import Invalid, NotBookable, NotFound
 from scheduler.models import AppointmentType, ClinicPolicy, Needling, Patient
 from scheduler.services import availability, booking, desk, practice
 from scheduler.services.availability import Bookable, Find, Offer, SlotName
-from scheduler.services.booking import BookForPatient, PatientDetails, Repeatable
+from scheduler.services.booking import BookForPatient, PatientDetails
 from scheduler.timeline import cell_of, local_date, zone_of
 from scheduler.web import schemas
 from scheduler.web.context import context
-from scheduler.web.forms import Like
+from scheduler.web.forms import Like, new_key, repeatable
 from scheduler.web.language import language
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import AT_THE_DESK, allowed, staff
 from scheduler.web.staff.forms import StaffForm
-from scheduler.web.times import Shown, shown
+from scheduler.web.times import Shown, shown, shown_offer, shown_visit
 from scheduler.words import LANGUAGES
 
 pages = APIBlueprint("desk_booking", __name__, url_prefix="/staff/desk/book", enable_openapi=False)
 TIMES_ON_A_PAGE = 100
-KEY = re.compile(r"[0-9a-f]{32}")
 SHOWN = "name, birth date, phone, e-mail, visits"
 CARRIED = ("type", "patient", "new")  # what an address tells the next page of booking
 
@@ -203,7 +198,7 @@ def book(slot: str) -> BaseResponse:
         return _taken(slot, form, refusal)
     except Invalid as error:
         raise NotFound("There is no such time.") from error
-    start = shown(SlotName.parse(slot), visit.location.name, visit.location.time_zone, now)
+    start = shown_visit(visit, now)
     flash(gettext("The visit is booked: %(when)s.", when=start.label) + " " + _what_next(patient, visit.starts_at, now))
     on = local_date(visit.starts_at, zone_of(visit.location.time_zone))
     return redirect(url_for("desk.today", location=visit.location_id, day=on), 303)
@@ -254,13 +249,12 @@ def _wanted(session: Session, slot: str) -> Wanted:
         bookable = availability.require_bookable(session, slot, kind_id, now=now, by_staff=True)
     except Invalid as error:
         raise NotFound("There is no such time.") from error
-    place = bookable.location
-    return Wanted(shown(bookable.slot, place.name, place.time_zone, now), bookable, _patient(session))
+    return Wanted(shown(bookable.slot, bookable.location, now), bookable, _patient(session))
 
 
 def _first_form(query: str) -> VisitForm:
     """A form to begin with; what was looked for in vain need not be typed again."""
-    data = {"key": uuid4().hex, "needling": Needling.TALK_FIRST.value, "language": words.DEFAULT_LANGUAGE}
+    data = {"key": new_key(), "needling": Needling.TALK_FIRST.value, "language": words.DEFAULT_LANGUAGE}
     patient_id = asked.key("patient")
     if patient_id is not None:
         with reading(context().engine) as session:
@@ -297,7 +291,7 @@ def _taken(slot: str, form: VisitForm | None, refusal: NotBookable) -> Response:
         "staff/desk/taken.html",
         clinic=clinic,
         code=refusal.code,
-        others=[(offer, _shown(offer, now)) for offer in offers],
+        others=[(offer, shown_offer(offer, now)) for offer in offers],
         form=form,
         carried=_carried(),
         location=SlotName.parse(slot).location_id,
@@ -308,16 +302,15 @@ def _taken(slot: str, form: VisitForm | None, refusal: NotBookable) -> Response:
 def _command(slot: str, kind_id: int, form: VisitForm) -> BookForPatient:
     """What was typed as a request. The same form with the same words is one booking."""
     patient_id = asked.key("patient")
-    key = form.key.data if KEY.fullmatch(form.key.data or "") else uuid4().hex  # a form not ours repeats no booking
     typed = [field.data for field in form if field.name not in {"key", "csrf_token"}]
-    body = sha256(orjson.dumps([staff().account_id, slot, kind_id, str(patient_id), key, *typed])).hexdigest()
+    whose = (staff().account_id, slot, kind_id, str(patient_id))
     return BookForPatient(
         slot_id=slot,
         appointment_type_id=kind_id,
         patient=patient_id or _details(form),
         needling=Needling(form.needling.data),
         note=form.note.data,
-        repeatable=Repeatable(f"desk-{body}", body),
+        repeatable=repeatable("desk", form.key.data, *whose, *typed),
     )
 
 
@@ -334,10 +327,6 @@ def _details(form: VisitForm) -> PatientDetails:
     )
 
 
-def _shown(offer: Offer, now: datetime) -> Shown:
-    return shown(offer.slot, offer.location_name, offer.time_zone, now)
-
-
 def _by_day(offers: Sequence[Offer], now: datetime) -> list[tuple[str, list[tuple[Shown, list[Offer], bool]]]]:
     """Starts of one location by day and hour: (day, [(the moment, who is free then, whether it is running)])."""
     days = []
@@ -345,7 +334,7 @@ def _by_day(offers: Sequence[Offer], now: datetime) -> list[tuple[str, list[tupl
         moments = []
         for starts_at, at in groupby(of_day, key=lambda offer: offer.slot.starts_at):
             free = list(at)
-            moments.append((_shown(free[0], now), free, starts_at <= cell_of(now)))
+            moments.append((shown_offer(free[0], now), free, starts_at <= cell_of(now)))
         first = moments[0][0]
         days.append((", ".join(filter(None, (first.soon, first.day))), moments))
     return days

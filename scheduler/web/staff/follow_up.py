@@ -1,12 +1,9 @@
 """Booking a follow-up with the same therapist: a kind of visit, a time, and one look at it before it is booked."""
 
-import re
 from dataclasses import dataclass
 from datetime import date, timedelta
-from hashlib import sha256
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import orjson
 from apiflask import APIBlueprint
 from flask import Response, flash, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
@@ -17,15 +14,16 @@ from wtforms import HiddenField
 from scheduler.db import reading, transaction
 from scheduler.errors import NotBookable, NotFound
 from scheduler.models import Appointment, AppointmentType, Needling
-from scheduler.services import audit, availability, booking, practice, schedule
+from scheduler.services import availability, booking, practice, schedule
 from scheduler.services.availability import Find, Offer, SlotName
-from scheduler.services.booking import BookForPatient, Repeatable
+from scheduler.services.booking import BookForPatient
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
-from scheduler.web.staff import asked
+from scheduler.web.forms import new_key, repeatable
+from scheduler.web.staff import asked, seen
 from scheduler.web.staff.access import EVERYBODY, allowed, staff
 from scheduler.web.staff.forms import StaffForm
-from scheduler.web.times import Shown, by_day, shown
+from scheduler.web.times import Shown, by_day, shown, shown_offer
 
 pages = APIBlueprint("follow_up", __name__, url_prefix="/staff/visits/<uuid:visit_id>/follow-up", enable_openapi=False)
 TIMES_ON_A_PAGE = 60
@@ -87,16 +85,14 @@ def book(visit_id: UUID) -> BaseResponse:
 def _command(visit: Appointment, form: ConfirmForm) -> BookForPatient:
     """The same form is the same booking; raises NotFound for a time of another therapist or elsewhere."""
     slot = _slot(visit, form.slot.data or "")
-    key = form.key.data if re.fullmatch(r"[0-9a-f]{32}", form.key.data or "") else uuid4().hex
-    words = [str(visit.id), str(slot), form.type.data, key, staff().account_id]
-    body = sha256(orjson.dumps(words)).hexdigest()
+    whose = (str(visit.id), staff().account_id)
     return BookForPatient(
         slot_id=str(slot),
         appointment_type_id=asked.number("type", form.type.data or ""),
         patient=visit.patient_id,
         needling=Needling(visit.needling),
         note=None,
-        repeatable=Repeatable(f"follow-up-{body}", body),
+        repeatable=repeatable("follow-up", form.key.data, *whose, str(slot), form.type.data),
     )
 
 
@@ -123,7 +119,7 @@ def _times(visit_id: UUID, *, taken: bool = False, status: int = 200) -> Respons
     with reading(context().engine) as session:
         visit, clinic = asked.visit(session, visit_id), practice.policy(session)
         choice = _choice(session, visit)
-    _note_read(visit)
+    seen.note([visit.patient_id], "name")
     page = render_template(
         "staff/follow_up.html",
         clinic=clinic,
@@ -150,7 +146,7 @@ def _choice(session: Session, visit: Appointment) -> Choice:
         kind_id=kind_id,
         from_=from_,
         weeks=[(weeks, max(today, day + weeks * timedelta(days=7))) for weeks in WEEKS],
-        starts=[shown(offer.slot, offer.location_name, offer.time_zone, now) for offer in mine],
+        starts=[shown_offer(offer, now) for offer in mine],
         later=max(_day_of(found.offers[-1]), from_ + DAY) if found.next_cursor else None,
     )
 
@@ -169,19 +165,13 @@ def _confirm(visit_id: UUID, text: str) -> Response:
         visit, clinic = asked.visit(session, visit_id), practice.policy(session)
         slot, kind_id = _slot(visit, text), _kind_id(list(practice.appointment_types(session)), visit)
         wanted = availability.require_bookable(session, str(slot), kind_id, now=now, by_staff=True)
-    _note_read(visit)
-    place = wanted.location
+    seen.note([visit.patient_id], "name")
     page = render_template(
         "staff/follow_up_check.html",
         clinic=clinic,
         visit=visit,
         kind=wanted.kind,
-        start=shown(slot, place.name, place.time_zone, now),
-        form=ConfirmForm(data={"key": uuid4().hex, "slot": str(slot), "type": str(kind_id)}),
+        start=shown(slot, wanted.location, now),
+        form=ConfirmForm(data={"key": new_key(), "slot": str(slot), "type": str(kind_id)}),
     )
     return make_response(page)
-
-
-def _note_read(visit: Appointment) -> None:
-    with transaction(context().engine) as session:
-        audit.read(session, [visit.patient], fields="name", by=staff().actor, now=context().clock.now())

@@ -1,26 +1,18 @@
 """What the staff's forms have in common: a token that only our own pages hold, and nothing but text from a form."""
 
-from typing import Any
-
-from flask import request
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
-from flask_wtf import FlaskForm
 from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
 from scheduler.errors import Invalid
 from scheduler.models import Account
 from scheduler.services import accounts
+from scheduler.web.forms import Form
 
 
-class StaffForm(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
+class StaffForm(Form):
     """A form of somebody who is signed in; its `csrf_token` goes with every page that shows it."""
-
-    class Meta:
-        def wrap_formdata(self, _form: object, formdata: object) -> Any:  # noqa: ANN401 as WTForms has it
-            """Read what a page's form sends, which is text; never a file or JSON, which Flask-WTF would read too."""
-            return request.form if formdata is not None and request.method == "POST" else None
 
 
 class NewPasswordForm(StaffForm):

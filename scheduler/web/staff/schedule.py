@@ -11,17 +11,16 @@ from werkzeug.wrappers import Response as BaseResponse
 from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
-from scheduler.models import Appointment, Patient, Role, Status
+from scheduler.models import Appointment, Role, Status
 from scheduler.services import audit, licensing, practice, schedule, visits
-from scheduler.services.availability import SlotName
 from scheduler.services.schedule import Day, Planned
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.shared import kept_for
-from scheduler.web.staff import asked, labels
+from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import EVERYBODY, allowed, browser, safe, staff
-from scheduler.web.times import date_heading, near, shown
+from scheduler.web.times import date_heading, near, shown_visit
 
 pages = APIBlueprint("schedule", __name__, url_prefix="/staff", enable_openapi=False)
 VIEWS = {"day": 1, "week": 7}
@@ -64,10 +63,7 @@ def calendar() -> str:
         day = named or today
         first = day if view == "day" else day - day.weekday() * DAY
         days = schedule.days(session, therapist_id, first, VIEWS[view], keys=context().keys)
-    patients = [visit.patient_id for of_day in days for visit in of_day.visits]
-    if patients:
-        with transaction(context().engine) as session:
-            audit.read_many(session, Patient, patients, fields=SHOWN, by=staff().actor, now=now)
+    seen.note((visit.patient_id for of_day in days for visit in of_day.visits), SHOWN)
     if view == "week":
         days = [of_day for of_day in days if of_day.visits or of_day.on.weekday() < SATURDAY or of_day.on == today]
     shown_days = [
@@ -185,13 +181,12 @@ def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response
     with transaction(context().engine) as session:
         audit.read(session, [found.patient, found], fields=ALL_SHOWN, by=staff().actor, now=now)
     own = found.therapist_id == staff().therapist_id
-    name = SlotName(found.therapist_id, place.id, found.starts_at)
     page = render_template(
         "staff/visit.html",
         clinic=clinic,
         visit=found,
         day=local_date(found.starts_at, zone_of(place.time_zone)) if own else None,
-        start=shown(name, place.name, place.time_zone, now),
+        start=shown_visit(found, now),
         note=keys.open(found.note_sealed),
         reason=keys.open(found.cancel_reason_sealed),
         marks=visits.marks(found, now=now),

@@ -1,7 +1,5 @@
 """Signing in and out, setting the first password, and coming back to a session that locked itself."""
 
-from datetime import datetime
-
 from apiflask import APIBlueprint
 from flask import Response, flash, make_response, redirect, render_template, request, session, url_for
 from flask_babel import gettext
@@ -13,12 +11,13 @@ from wtforms.validators import DataRequired, Length
 from scheduler.db import reading, transaction
 from scheduler.errors import TooMany
 from scheduler.models import Account
-from scheduler.services import accounts, audit, notices, practice, second_factor, sign_in
+from scheduler.services import accounts, audit, practice, second_factor, sign_in
 from scheduler.services.audit import Actor
 from scheduler.services.sign_in import Known
-from scheduler.web.context import context
+from scheduler.web.context import context, now
 from scheduler.web.limiting import network
-from scheduler.web.staff import passkeys
+from scheduler.web.problems import retry_later
+from scheduler.web.staff import passkeys, proof
 from scheduler.web.staff.access import EVERYBODY, TOKEN, allowed, current, is_open, locked, safe, strangers
 from scheduler.web.staff.forms import NewPasswordForm, StaffForm
 
@@ -62,12 +61,10 @@ def sign_in_with_password() -> BaseResponse:
         return _page("staff/sign_in.html", form, 422)
     email = form.email.data.strip()
     try:
-        account = _by_password(email, form.password.data)
+        account = proof.by_password(email, form.password.data)
     except TooMany as refusal:
-        form.password.errors = [gettext("Too many wrong tries. Wait a quarter of an hour, or use your passkey.")]
-        answer = _page("staff/sign_in.html", form, 429)
-        answer.headers["Retry-After"] = str(refusal.retry_after)
-        return answer
+        form.password.errors = [str(proof.TOO_OFTEN)]
+        return retry_later(_page("staff/sign_in.html", form, 429), refusal.retry_after)
     if account is None:
         form.password.errors = [str(WRONG)]
         return _page("staff/sign_in.html", form, 422)
@@ -79,7 +76,7 @@ def sign_in_with_password() -> BaseResponse:
 def sign_in_with_passkey() -> BaseResponse:
     """Let in whoever signs with a passkey: that is something they have, and their finger or face."""
     form = PasskeyForm()
-    account = _by_passkey(form.credential.data or "") if form.validate() else None
+    account = proof.by_passkey(form.credential.data or "") if form.validate() else None
     if account is None:
         again = SignInForm(formdata=None, data={"next": safe(form.next.data)})
         again.password.errors = [gettext("The passkey was not accepted. Try again, or use your password.")]
@@ -94,7 +91,8 @@ def sign_out() -> BaseResponse:
     if known is not None:
         with transaction(context().engine) as database:
             sign_in.end(database, token)
-            audit.record(database, "account.signed_out", known.account, by=_as(known.account), now=_now())
+            by = Actor.of(known.account.id, network())
+            audit.record(database, "account.signed_out", known.account, by=by, now=now())
     session.clear()
     return redirect(url_for("sign_in.sign_in"), 303)
 
@@ -122,9 +120,16 @@ def second_factor_given() -> BaseResponse:
     form = CodeForm()
     if not form.validate():
         return _page("staff/second_factor.html", form, 422)
-    if not _right_code(token, known, form.code.data):
+    try:
+        right = proof.by_code(known.account, form.code.data)
+    except TooMany as refusal:
+        form.code.errors = [str(proof.TOO_OFTEN)]
+        return retry_later(_page("staff/second_factor.html", form, 429), refusal.retry_after)
+    if not right:
         form.code.errors = [gettext("This code is wrong, or was used already.")]
         return _page("staff/second_factor.html", form, 422)
+    with transaction(context().engine) as database:
+        sign_in.see(database, token, full=True, now=now())
     return redirect(safe(form.next.data), 303)
 
 
@@ -154,14 +159,14 @@ def unlock() -> BaseResponse:
     try:
         right = _shows_again(account)
     except TooMany:
-        right, problem = False, gettext("Too many wrong tries. Wait a quarter of an hour, or use your passkey.")
+        right, problem = False, str(proof.TOO_OFTEN)
     else:
         problem = gettext("That was not right. Try again.")
     if not right:
         typed = [pair for pair in request.form.items(multi=True) if not pair[0].startswith("unlock_")]
         return locked(known, path, request.form.get("unlock_method", "GET"), typed, problem)
     with transaction(context().engine) as database:
-        sign_in.see(database, token, now=_now())
+        sign_in.see(database, token, now=now())
     if request.accept_mimetypes.best == "application/json":
         return Response(status=204)
     return redirect(path, 307 if request.form.get("unlock_method") == "POST" else 303)
@@ -171,9 +176,9 @@ def _shows_again(account: Account) -> bool:
     """Whether this is the owner of the account, by password or passkey."""
     credential = request.form.get("unlock_credential")
     if credential:
-        found = _by_passkey(credential)
+        found = proof.by_passkey(credential)
     else:
-        found = _by_password(account.email, request.form.get("unlock_password", "")[: accounts.LONGEST])
+        found = proof.by_password(account.email, request.form.get("unlock_password", "")[: accounts.LONGEST])
     return found is not None and found.id == account.id
 
 
@@ -181,7 +186,7 @@ def _shows_again(account: Account) -> bool:
 @strangers
 def set_password_page(token: str) -> Response:
     with reading(context().engine) as database:
-        account = accounts.of_token(database, token, keys=context().keys, now=_now())
+        account = accounts.of_token(database, token, keys=context().keys, now=now())
     return _page("staff/set_password.html", NewPasswordForm(), account=account)
 
 
@@ -191,63 +196,27 @@ def set_password(token: str) -> BaseResponse:
     """Set the first or a forgotten password; the link has done its work then."""
     form = NewPasswordForm()
     with reading(context().engine) as database:
-        account = accounts.of_token(database, token, keys=context().keys, now=_now())
+        account = accounts.of_token(database, token, keys=context().keys, now=now())
     if not form.validate() or not form.is_good(account):
         return _page("staff/set_password.html", form, 422, account=account)
     password_hash = accounts.hashed(form.password.data)
     with transaction(context().engine) as database:
-        account = accounts.of_token(database, token, keys=context().keys, now=_now())
-        accounts.set_password(database, account, password_hash, by=_as(account), now=_now())
-        sign_in.forgive(database, account.email, network())
+        account = accounts.of_token(database, token, keys=context().keys, now=now())
+        accounts.set_password(database, account, password_hash, by=Actor.of(account.id, network()), now=now())
+        sign_in.forgive(database, sign_in.password_of(account.email), network())
     session.clear()
     session[OFFER] = True
     flash(gettext("Your password is set. Sign in with it now."))
     return redirect(url_for("sign_in.sign_in"), 303)
 
 
-def _by_password(email: str, password: str) -> Account | None:
-    """Whose password this is, in the same time for everybody; raises TooMany after too many wrong ones."""
-    try:
-        with transaction(context().engine) as database:
-            sign_in.count_try(database, email, network(), now=_now())
-    except TooMany:
-        with transaction(context().engine) as database:
-            sign_in.tell_owner(database, email, now=_now())
-        raise
-    with reading(context().engine) as database:
-        account = sign_in.by_email(database, email)
-    right = accounts.matches(password, account.password_hash if account is not None and account.active else None)
-    if account is None:
-        return None
-    with transaction(context().engine) as database:
-        if right:
-            sign_in.forgive(database, email, network())
-        else:
-            audit.record(database, "account.wrong_password", account, by=Actor("stranger", network()), now=_now())
-    return account if right else None
-
-
-def _by_passkey(answer: str) -> Account | None:
-    """Whose passkey signed what this browser was asked to sign."""
-    credential_id = passkeys.named(answer)
-    if credential_id is None:
-        return None
-    with reading(context().engine) as database:
-        found = second_factor.passkey_by(database, credential_id)
-    proof = passkeys.signed(answer, found[0]) if found else None
-    if found is None or proof is None:
-        return None
-    with transaction(context().engine) as database:
-        second_factor.note_passkey(database, found[0].id, proof, now=_now())
-    return found[1]
-
-
 def _let_in(account: Account, path: str, *, by_passkey: bool) -> BaseResponse:
     """Begin a session; it opens pages at once unless a second factor is there or has to be made."""
+    by = Actor.of(account.id, network())
     with transaction(context().engine) as database:
         full = by_passkey or not (account.needs_second_factor or second_factor.has_one(database, account))
-        token = sign_in.begin(database, account, full=full, now=_now())
-        audit.record(database, "account.signed_in", account, by=_as(account), now=_now(), passkey=by_passkey)
+        token = sign_in.begin(database, account, full=full, now=now())
+        audit.record(database, "account.signed_in", account, by=by, now=now(), passkey=by_passkey)
     offer = session.get(OFFER)
     session.clear()  # nothing that was there before, such as another's token, goes on
     session[TOKEN] = token
@@ -262,31 +231,8 @@ def _half_in() -> tuple[str, Known | None]:
     return token, known if known is not None and not known.full and is_open(known) else None
 
 
-def _right_code(token: str, known: Known, code: str) -> bool:
-    """Whether a code opens the account. Every try counts, as one of a password does."""
-    subject = f"code of {known.account.id}"
-    with transaction(context().engine) as database:
-        sign_in.count_try(database, subject, network(), now=_now())
-    with transaction(context().engine) as database:
-        account = database.get_one(Account, known.account.id)
-        right = second_factor.takes_code(database, account, code, keys=context().keys, now=_now())
-        if right:
-            sign_in.forgive(database, subject, network())
-            sign_in.see(database, token, full=True, now=_now())
-        audit.record(database, f"account.code_{'taken' if right else 'refused'}", account, by=_as(account), now=_now())
-    return right
-
-
 def _page(template: str, form: StaffForm, status: int = 200, **more: object) -> Response:
     with reading(context().engine) as database:
         clinic = practice.policy(database)
     page = render_template(template, clinic=clinic, form=form, options=passkeys.to_sign_in(), **more)
     return make_response(page, status)
-
-
-def _as(account: Account) -> Actor:
-    return Actor(notices.name_of(account.id), network())
-
-
-def _now() -> datetime:
-    return context().clock.now()
