@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from functools import wraps
 from hashlib import sha256
 from threading import Condition
+from typing import cast
 
 from cachetools import LRUCache, cached
-from flask import Response, request
+from flask import Response, g, request
 from sqlalchemy import Engine
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -61,10 +62,16 @@ def kept_for(reader: Callable[[], str | None]) -> Callable[[View], Answer]:
     return keep
 
 
+def state_of_rows() -> str:
+    """What the database said of its changes when this request first asked: nothing that it reads is older."""
+    if "state_of_rows" not in g:
+        g.state_of_rows = change_counter(context().engine)
+    return cast("str", g.state_of_rows)
+
+
 def _state(now: datetime, reader: str) -> State:
     """All that such a page depends on; read before the page is written, so that it is never older than this."""
     second = now.replace(microsecond=0)
     moments = (now, now - MICROSECOND, second + ROUNDED_OFF, second + ROUNDED_OFF - SECOND)
     minutes = tuple((moment - EPOCH) // MINUTE for moment in moments)
-    engine = context().engine
-    return engine, change_counter(engine), minutes, request.script_root + request.full_path, language(), reader
+    return context().engine, state_of_rows(), minutes, request.script_root + request.full_path, language(), reader

@@ -17,7 +17,7 @@ from flask_wtf import CSRFProtect
 from sqlalchemy import Engine
 from werkzeug.wrappers import Response as BaseResponse
 
-from scheduler.db import change_counter, reading, transaction
+from scheduler.db import reading, transaction
 from scheduler.errors import NotFound
 from scheduler.models import Appointment, Role
 from scheduler.services import practice, sign_in
@@ -26,6 +26,7 @@ from scheduler.services.sign_in import Known, Standing
 from scheduler.web.context import context
 from scheduler.web.limiting import network
 from scheduler.web.requests import CONTENT_SECURITY_POLICY
+from scheduler.web.shared import state_of_rows
 from scheduler.web.staff import passkeys
 
 STAFF_PATHS = ("/staff", "/admin")
@@ -163,7 +164,7 @@ def _guard() -> BaseResponse | None:
 def current() -> tuple[str, Known | None]:
     """The token of this browser, and who is behind it; None once the session is over."""
     token = str(session.get(TOKEN) or "")
-    known = _known(context().engine, change_counter(context().engine), token) if token else None
+    known = _known(context().engine, state_of_rows(), token) if token else None
     over = known is None or known.standing(context().clock.now()) is Standing.OVER
     return token, None if over else known
 
