@@ -39,9 +39,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 SESSIONS_KEPT = 1024
 csrf = CSRFProtect()
 WITHOUT_COOKIE = ("api", "visits")  # their pages read none, so there is nothing that another site could misuse
-# The menu, of which everybody sees the pages that they may open.
+OWN_SCHEDULE = "schedule.day_or_week"
+# The menu, of which everybody sees the pages that they may open; their own schedule if they have one.
 MENU: tuple[tuple[str, Any], ...] = (
-    ("schedule.day_or_week", _("My schedule")),
+    (OWN_SCHEDULE, _("My schedule")),
     ("desk.today", _("Front desk")),
     ("desk.patients", _("Patients")),
     ("desk.calls", _("Calls")),
@@ -240,7 +241,9 @@ def _note_seen(token: str, known: Known) -> None:
 
 def _menu() -> list[tuple[str, str, bool]]:
     """What of the menu this account may open: address, name, and whether it is this page."""
-    open_to_me = ((page, name) for page, name in MENU if _lets_in(current_app.view_functions[page]))
+    hidden = None if staff().role is Role.THERAPIST or staff().therapist_id is not None else OWN_SCHEDULE
+    shown = ((page, name) for page, name in MENU if page != hidden)
+    open_to_me = ((page, name) for page, name in shown if _lets_in(current_app.view_functions[page]))
     return [(url_for(page), str(name), request.endpoint == page) for page, name in open_to_me]
 
 
