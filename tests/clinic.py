@@ -55,6 +55,15 @@ class Clinic:
         return clinic
 
     @classmethod
+    def standing(cls, engine: Engine, clock: Clock, keys: Keyring) -> "Clinic":
+        """That which `standard` made in this database before."""
+        clinic = cls(engine, clock, keys)
+        with reading(engine) as session:
+            clinic.kinds = {kind.name: kind.id for kind in session.scalars(select(AppointmentType))}
+        assert clinic.kinds == {name: number for number, (name, *_) in enumerate(KINDS, start=1)}
+        return clinic
+
+    @classmethod
     def of_one_day(cls, engine: Engine, clock: Clock, keys: Keyring) -> "Clinic":
         """With a calendar of one day, which is made at once."""
         clinic = cls(engine, clock, keys)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 from argon2 import PasswordHasher
+from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import Engine
 
 import config
@@ -20,12 +22,15 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, make_engine
 from scheduler.keys import Keyring
 from scheduler.services import accounts
+from scheduler.web.context import Context
 from tests import postgres
 from tests.clinic import Clinic
+from tests.stores import Postgresql, Sqlite, Store, StoreT
 
 MONDAY_MORNING = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 9:00 in Chicago
 LEFT_TO_DRILL = pytest.StashKey[int]()
 BACKENDS = ("sqlite", "postgresql")
+MIGRATED, STANDARD = "migrated", "standard"  # the states that a test may begin with
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +74,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> config.Settings:
     return config.from_environment({"RATE_LIMITS": "off"}, instance=instance)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def templates_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))}
+
+
 @pytest.fixture
 def keys(settings: config.Settings) -> Keyring:
     return Keyring.of(settings.link_keys, settings.field_keys)
@@ -100,35 +110,65 @@ def worker_name() -> str:
     return os.environ.get("PYTEST_XDIST_WORKER", "alone")
 
 
-@pytest.fixture(params=BACKENDS)
-def engine(request: pytest.FixtureRequest, settings: config.Settings, tmp_path: Path) -> Iterator[Engine]:
-    """An empty, migrated database with the clinic's first policy and the explainer, on each of both in turn."""
-    if request.param == "sqlite":
-        template: Path = request.getfixturevalue("migrated_sqlite")
-        path = tmp_path / "scheduler.db"
-        shutil.copy(template, path)
-        engine = make_engine(f"sqlite:///{path}")
-        yield engine
-        engine.dispose()
-        return
-    postgresql: Engine = request.getfixturevalue("migrated_postgresql")
-    with postgresql.begin() as connection:
+@pytest.fixture(scope="session")
+def sqlite_store(settings: config.Settings, migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Sqlite:
+    path = tmp_path_factory.mktemp("database") / "scheduler.db"
+    shutil.copy(migrated_sqlite, path)
+    return filled(Sqlite(make_engine(f"sqlite:///{path}")), settings)
+
+
+@pytest.fixture(scope="session")
+def postgresql_store(settings: config.Settings, migrated_postgresql: Engine) -> Postgresql:
+    with migrated_postgresql.begin() as connection:  # others may have used it before
         postgres.empty(connection, (table.name for table in Base.metadata.sorted_tables))
-    cli.prepare(settings, postgresql, FixedClock(MONDAY_MORNING))
-    yield postgresql
+    cli.prepare(settings, migrated_postgresql, FixedClock(MONDAY_MORNING))
+    return filled(Postgresql(migrated_postgresql), settings)
+
+
+def filled(store: StoreT, settings: config.Settings) -> StoreT:
+    """Keep the states that tests begin with: made once a process by the clinic's own code, copied for each test."""
+    store.keep(MIGRATED)
+    Clinic.standard(store.engine, FixedClock(MONDAY_MORNING), Keyring.of(settings.link_keys, settings.field_keys))
+    store.keep(STANDARD)
+    return store
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request: pytest.FixtureRequest, clock: FixedClock) -> Iterator[Engine]:
+    """A migrated database with the clinic's first policy and the explainer, on each of both in turn.
+
+    It has no other row, unless the test asks for `clinic`: then it is the standing one's from the start.
+    """
+    store: Store = request.getfixturevalue(f"{request.param}_store")
+    store.restore(STANDARD if standing.__name__ in request.fixturenames else MIGRATED)
+    with store.lent() as engine:
+        yield engine
 
 
 @pytest.fixture
-def clinic(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
+def standing(clock: FixedClock) -> None:
+    """Nothing but a word to `engine`: what stands was planned at this moment."""
+    assert clock.now() == MONDAY_MORNING
+
+
+@pytest.fixture
+def clinic(engine: Engine, clock: FixedClock, keys: Keyring, standing: None) -> Clinic:
     """A small clinic with one licensed therapist in Chicago, planned ahead."""
-    return Clinic.standard(engine, clock, keys)
+    return Clinic.standing(engine, clock, keys)
 
 
-@pytest.fixture
-def app(settings: config.Settings, engine: Engine, clock: FixedClock) -> APIFlask:
-    app = create_app(settings, engine, clock)
+@pytest.fixture(scope="session")
+def application(settings: config.Settings) -> APIFlask:
+    app = create_app(settings, make_engine("sqlite://"), FixedClock(MONDAY_MORNING))
     app.testing = True
     return app
+
+
+@pytest.fixture
+def app(application: APIFlask, settings: config.Settings, engine: Engine, clock: FixedClock, keys: Keyring) -> APIFlask:
+    """The one of this process, as create_app makes it, with this test's database and clock."""
+    application.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
+    return application
 
 
 @pytest.fixture

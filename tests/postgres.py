@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: TEST_DATABASE_URL's if set, else one brought along by a package."""
+"""A real PostgreSQL for the tests: TEST_DATABASE_URL's if set (a superuser's), else one brought along by a package."""
 
 import atexit
 import os

@@ -34,7 +34,7 @@ from scheduler.models import (
     Role,
 )
 from scheduler.services import accounts, notices
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
 from scheduler.services.letters import Letter, StaffLetter
@@ -232,7 +232,7 @@ def test_staff_and_patients_are_written_to_in_one_round(day: Clinic) -> None:
 def owe_to_staff(clinic: Clinic, email: str, *kinds: Kind) -> None:
     now = clinic.clock.now()
     with transaction(clinic.engine) as session:
-        new = NewAccount(email, "Somebody", Role.FRONT_DESK)
+        new = AccountDetails(email, "Somebody", Role.FRONT_DESK)
         account = accounts.add(session, new, by=Actor("account:99"), now=now)
         for kind in kinds:
             about = str(account.generation) if kind == Kind.SET_PASSWORD else "2026-11-23"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from uuid import UUID
 
@@ -35,10 +36,10 @@ PRODUCTION = {"APP_ENV": "production", "BASE_URL": "https://clinic.test", "SMTP_
 
 
 @pytest.fixture(scope="module")
-def small_clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_clinic(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a little demo clinic, to be copied or shared: the full demo takes seconds to make."""
     path = tmp_path_factory.mktemp("small") / "clinic.db"
-    assert command(f"sqlite:///{path}", "db", "upgrade").returncode == 0
+    shutil.copy(migrated_sqlite, path)
     size = ("--locations", "6", "--therapists", "7", "--days", "10", "--booked", "0.5")
     assert command(f"sqlite:///{path}", "demo", *size).returncode == 0
     return path
@@ -67,16 +68,16 @@ def test_a_second_start_is_quick_and_opens_its_port_when_ready(small_clinic: Pat
 
     Neighbours slow a processor down too; a slow start is slow each time, so the quickest of three has to hold.
     """
-    worked = [float(START_SECONDS)]
-    while min(worked) >= 3 and len(worked) <= 3:
+    worked, took = [float(START_SECONDS)], [float(START_SECONDS)]
+    while (min(worked) >= 3 or min(took) >= START_SECONDS) and len(worked) <= 3:
         began = time.monotonic()
         with starting(f"sqlite:///{small_clinic}", tmp_path, free_port()) as server:
             wait_until_ready(server)  # no connection until the first answer, which says "ready"
-            took = time.monotonic() - began
+            took.append(time.monotonic() - began)
             worked.append(processor_seconds(server.process.pid))
-        print(f"A second start took {took:.1f} s, {worked[-1]:.0f} s of a processor")  # noqa: T201 worth seeing, with -rP
-        assert took < START_SECONDS
+        print(f"A second start took {took[-1]:.1f} s, {worked[-1]:.0f} s of a processor")  # noqa: T201 seen with -rP
     assert min(worked) < 3
+    assert min(took) < START_SECONDS
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
@@ -279,23 +280,20 @@ def test_a_database_that_is_down_is_told_in_one_sentence() -> None:
     assert "Traceback" not in told.stderr
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/api/v1/appointments/A-LIVE-TOKEN/cancel", "application/json"),
-        ("/appointments/A-LIVE-TOKEN/cancel", "application/x-www-form-urlencoded"),
-        ("/book/1-1-1", "application/x-www-form-urlencoded"),
-    ],
-)
-@pytest.mark.parametrize("chunks", [b"ZZ\r\n", b"5\r\nname=\r\nQQ\r\n"])
-def test_a_body_in_broken_chunks_is_refused_and_its_token_stays_out_of_the_log(
-    running: Server, path: str, kind: str, chunks: bytes
-) -> None:
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
-        connection.sendall(head.encode() + chunks)
-        assert re.match(rb"HTTP/1.1 40[04]", connection.recv(100))
-    assert "A-LIVE-TOKEN" not in running.log.read_text()
+TO_LIVE_TOKENS = {
+    "/api/v1/appointments/A-LIVE-TOKEN/cancel": "application/json",
+    "/appointments/A-LIVE-TOKEN/cancel": "application/x-www-form-urlencoded",
+    "/book/1-1-1": "application/x-www-form-urlencoded",
+}
+
+
+def test_a_body_in_broken_chunks_is_refused_and_its_token_stays_out_of_the_log(running: Server) -> None:
+    for (path, kind), chunks in product(TO_LIVE_TOKENS.items(), (b"ZZ\r\n", b"5\r\nname=\r\nQQ\r\n")):
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+            connection.sendall(head.encode() + chunks)
+            assert re.match(rb"HTTP/1.1 40[04]", connection.recv(100)), (path, chunks)
+        assert "A-LIVE-TOKEN" not in running.log.read_text(), (path, chunks)
 
 
 def test_a_restore_under_a_working_server_is_refused(running: Server, small_clinic: Path, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_requests_run_as_many_statements_at_any_size(client: FlaskClient, engine
     assert counts() == small
     assert {find: small[find] for find in SEARCHES} == dict.fromkeys(SEARCHES, 2)
     assert small["view"] == 1
+    assert min(small.values()) > 0  # no page was one that was kept, which asks nothing
     assert max(small[page] for page in PAGES if not page.endswith("explainer")) <= 7
     # The explainer's claims ask of policy, types, places, people, hours, licences and cells.
     assert max(small["/explainer"], small[f"{API}/explainer"]) <= 10
@@ -285,4 +286,4 @@ def test_a_search_far_ahead_or_by_dates_is_as_little_work_as_the_soonest(
     soonest, later = (
         work(engine, over_slots(asked(engine, client, f"{API}/slots?appointment_type=1{bound}"))) for bound in ("", far)
     )
-    assert later <= 3 * soonest
+    assert 0 < later <= 3 * soonest

@@ -26,6 +26,7 @@ SOUND = {
     "explainer_version": EXPLAINER,
     "key": "k",
 }
+WRONG = {"name": "!", "email": "@", "phone": "1", "note": "9" * 501, "needling": "0", "language": "0"}
 DIRECTIONS = "42, 2.º"
 ENTERED = ("slot", "working_hours", "license", "therapist_language", "therapist", "location", "appointment_type")
 
@@ -80,19 +81,7 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
         ),
         "change": Stop(f"/book/{free}", form=SOUND | {"step": "change"}),
         "nothing filled in": Stop(f"/book/{free}", 422, {"step": "check"}),
-        "all filled in wrong": Stop(
-            f"/book/{free}",
-            422,
-            {
-                "name": "!",
-                "email": "@",
-                "phone": "1",
-                "note": "9" * 501,
-                "needling": "0",
-                "language": "0",
-                "step": "check",
-            },
-        ),
+        "all filled in wrong": Stop(f"/book/{free}", 422, WRONG | {"step": "check"}),
         "another explainer": Stop(f"/book/{free}", 422, SOUND | {"step": "book", "explainer_version": "1999-01-01"}),
         "taken": Stop(f"/book/{taken}", 409),
         "taken meanwhile": Stop(f"/book/{taken}", 409, SOUND | {"step": "book"}),
