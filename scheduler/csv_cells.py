@@ -12,14 +12,19 @@ Cell = str | int | float | None
 # (OWASP, "CSV Injection"). Quotation marks do not help: they are gone before the cell is read.
 # A cell that has an apostrophe before such a start gets another, so that `restored` gives back what was there.
 FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|[\t\r\n])")
+# The same where a program that parts cells by semicolons or tabs sees a cell begin in the midst of one of ours.
+FORMULA_WITHIN = r"""(?=(?:["']|[^\S\t\r\n])*[=+\-@＝＋－＠])"""
+BEGINS_WITHIN = re.compile(r"(?<=[;\t\r\n])" + FORMULA_WITHIN)
+DEFUSED_WITHIN = re.compile(r"(?<=[;\t\r\n])'" + FORMULA_WITHIN)
 BYTE_ORDER_MARK = "\ufeff"  # without it Excel takes the accents of names for other letters
 DELIMITERS = ",;\t"
 MOST_COLUMNS, MOST_ROWS = 200, 20_000
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how the files of Excel begin, the newer and the older
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 class Unreadable(Exception):
-    """A file that is no table of ours; `code` says why: empty, malformed, too-wide or too-long."""
+    """A file that is no table of ours; `code` says why: empty, malformed, workbook, too-wide or too-long."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -36,7 +41,9 @@ class Table:
 
 def defused(cell: Cell) -> Cell:
     """The cell with an apostrophe before what a spreadsheet would compute; numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+    if not isinstance(cell, str):
+        return cell
+    return ("'" if FORMULA.match(cell) else "") + BEGINS_WITHIN.sub("'", cell)
 
 
 def written(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
@@ -55,11 +62,17 @@ def encoded(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
 
 def restored(cell: str) -> str:
     """What a cell held before it was defused."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    whole = DEFUSED_WITHIN.sub("", cell)
+    return whole[1:] if whole.startswith("'") and FORMULA.match(whole) else whole
 
 
 def decoded(file: bytes) -> str:
-    """A file's text: UTF-8, what Excel calls Unicode, else Windows-1252, in which every byte means something."""
+    """A file's text: UTF-8, what Excel calls Unicode, else Windows-1252, in which every byte means something.
+
+    Raises Unreadable for a workbook.
+    """
+    if file.startswith(WORKBOOKS):
+        raise Unreadable("workbook")
     encoding = "utf-16" if file.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return file.decode(encoding)

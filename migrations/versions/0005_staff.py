@@ -11,11 +11,15 @@ down_revision = "0004"
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.BigInteger(), "sqlite")  # microseconds since 1970 on SQLite
 KIND_KNOWN = {
     "0004": "kind IN ('confirmation', 'reminder', 'cancellation')",
-    "0005": "kind IN ('confirmation', 'reminder', 'cancellation', 'set-password', 'locked-out', 'day-changed', 'test')",
+    "0005": (
+        "kind IN ('confirmation', 'reminder', 'cancellation', 'set-password', 'locked-out', 'day-changed', 'test', "
+        "'address-changed', 'ways-in-changed')"
+    ),
 }
 MESSAGE_CHECKS = {
     "staff_kinds_go_to_staff": (
-        "kind IN ('set-password', 'locked-out', 'day-changed', 'test') = (account_id IS NOT NULL)"
+        "kind IN ('set-password', 'locked-out', 'day-changed', 'test', 'address-changed', 'ways-in-changed') "
+        "= (account_id IS NOT NULL)"
     ),
     "to_patient_or_staff": "(appointment_id IS NULL) = (account_id IS NOT NULL)",
     "version_goes_with_visit": "(appointment_id IS NULL) = (visit_version IS NULL)",
@@ -144,9 +148,17 @@ def _ways_in() -> None:
         sa.Column("full", sa.Boolean(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("seen_at", INSTANT, nullable=False),
+        sa.Column("proved_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_staff_session_account_id")),
         sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_staff_session")),
     )
+    op.create_table(
+        "used_challenge",
+        sa.Column("challenge_sha256", sa.String(), nullable=False),
+        sa.Column("used_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("challenge_sha256", name=op.f("pk_used_challenge")),
+    )
+    op.create_index(op.f("ix_used_challenge_used_at"), "used_challenge", ["used_at"])
     op.create_table(
         "sign_in_attempt",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -242,6 +254,7 @@ def downgrade() -> None:
         "told",
         "calendar_feed",
         "sign_in_attempt",
+        "used_challenge",
         "staff_session",
         "recovery_code",
         "passkey",

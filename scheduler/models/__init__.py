@@ -10,6 +10,7 @@ from scheduler.models.accounts import (
     Role,
     SignInAttempt,
     StaffSession,
+    UsedChallenge,
 )
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
@@ -62,5 +63,6 @@ __all__ = [
     "Therapist",
     "TherapistLanguage",
     "Told",
+    "UsedChallenge",
     "WorkingHours",
 ]

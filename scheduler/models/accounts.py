@@ -83,7 +83,7 @@ class RecoveryCode(Base):
 class StaffSession(Base):
     """Somebody signed in at one browser. It ends when its row goes, wherever the cookie is.
 
-    Without `full` only the password was given so far.
+    Without `full` only the password was given so far. `proved_at` is when somebody last showed who they are.
     """
 
     __tablename__ = "staff_session"
@@ -92,6 +92,15 @@ class StaffSession(Base):
     full: Mapped[bool]
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
+    proved_at: Mapped[datetime]
+
+
+class UsedChallenge(Base):
+    """What a passkey has signed: each question is answered once, so that an answer is worth nothing to who saw it."""
+
+    __tablename__ = "used_challenge"
+    challenge_sha256: Mapped[str] = mapped_column(primary_key=True)
+    used_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class SignInAttempt(Base):

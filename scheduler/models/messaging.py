@@ -22,9 +22,11 @@ class Kind(StrEnum):
     LOCKED_OUT = "locked-out"
     DAY_CHANGED = "day-changed"
     TEST = "test"
+    ADDRESS_CHANGED = "address-changed"
+    WAYS_IN_CHANGED = "ways-in-changed"
 
 
-TO_STAFF = (Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED, Kind.TEST)
+TO_STAFF = (Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED, Kind.TEST, Kind.ADDRESS_CHANGED, Kind.WAYS_IN_CHANGED)
 
 
 class Channel(StrEnum):
@@ -45,7 +47,7 @@ class OutboxMessage(Base):
     """One message owed from `due_at` on: to a patient about one version of a visit, or to somebody of the staff.
 
     A reminder's offset is part of its name. Of one kind `about` one thing staff is owed only one at a time; for
-    DAY_CHANGED that is the day.
+    DAY_CHANGED that is the day, for ADDRESS_CHANGED the address that the account had, to which it goes.
 
     A worker that sends it holds a lease until `leased_until`, on the database's clock; after a try that failed it waits
     until `retry_at`. `tries` counts those begun. `withdrawn_at`, on the database's clock too, is when the visit's

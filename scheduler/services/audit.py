@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, String, cast, func, insert, inspect, selec
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from scheduler.db import Base
-from scheduler.models import AuditEvent
+from scheduler.models import Account, AuditEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,28 @@ def read(session: Session, rows: Iterable[Base], *, fields: str, by: Actor, now:
 
 
 def read_many(
-    session: Session, table: type[Base], ids: Iterable[UUID], *, fields: str, by: Actor, now: datetime
+    session: Session,
+    table: type[Base],
+    ids: Iterable[UUID],
+    *,
+    fields: str,
+    by: Actor,
+    now: datetime,
+    same_look: timedelta = SAME_LOOK,
 ) -> None:
     """Note the same of rows that are known by their ids only."""
-    _read(session, table, [one.hex for one in ids], fields, by, now)
+    _read(session, table, [one.hex for one in ids], fields, by, now, same_look)
 
 
-def _read(session: Session, table: type[Base], ids: Sequence[str], fields: str, by: Actor, now: datetime) -> None:
+def _read(
+    session: Session,
+    table: type[Base],
+    ids: Sequence[str],
+    fields: str,
+    by: Actor,
+    now: datetime,
+    same_look: timedelta = SAME_LOOK,
+) -> None:
     """Note what was not noted just before: two statements however many rows, one where nothing is new.
 
     Who looks at a record again within a quarter of an hour, from the same place, has not stopped looking at it.
@@ -73,7 +88,7 @@ def _read(session: Session, table: type[Base], ids: Sequence[str], fields: str, 
     action, name = f"{table.__tablename__}.read", table.__tablename__
     looking = select(AuditEvent.entity_id).where(
         AuditEvent.actor == by.name,
-        AuditEvent.happened_at > now - SAME_LOOK,
+        AuditEvent.happened_at > now - same_look,
         AuditEvent.happened_at <= now,
         AuditEvent.action == action,
         AuditEvent.address.is_not_distinct_from(by.address),
@@ -95,6 +110,13 @@ def _read(session: Session, table: type[Base], ids: Sequence[str], fields: str, 
     ]
     if events:
         session.connection().execute(insert(AuditEvent), events)
+
+
+def wrong_password(session: Session, account: Account | None, *, address: str, now: datetime) -> None:
+    """Note a wrong password; for an address that nobody has too, so that both take the same time."""
+    whose = "unknown" if account is None else id_of(account)
+    by = Actor("stranger", address)
+    session.add(_event("account.wrong_password", Account.__tablename__, whose, by, now, {}))
 
 
 def searched(session: Session, wanted: dict[str, str], *, by: Actor, now: datetime) -> None:

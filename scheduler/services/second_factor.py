@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyotp
+from cryptography.fernet import InvalidToken
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from scheduler.db import insert_into
 from scheduler.errors import Conflict, Invalid, NotFound
 from scheduler.keys import Keyring, fingerprint
-from scheduler.models import Account, Passkey, RecoveryCode
-from scheduler.services import audit
+from scheduler.models import Account, Kind, Passkey, RecoveryCode, UsedChallenge
+from scheduler.services import accounts, audit, edits, notices
 from scheduler.services.audit import Actor
 
 if TYPE_CHECKING:  # the library is slow to import
@@ -51,13 +53,14 @@ def keep_secret(
     if step is None:
         raise Invalid("code", "This is not the code that your app shows now.")
     account.totp_sealed, account.totp_used_step = keys.seal(secret), step
-    audit.record(session, "account.app_added", account, by=by, now=now)
+    _note(session, "account.app_added", account, by=by, now=now)
 
 
 def forget_app(session: Session, account: Account, *, by: Actor, now: datetime) -> None:
+    _lock(session, account)
     account.totp_sealed = account.totp_used_step = None
     _require_one_left(session, account)
-    audit.record(session, "account.app_removed", account, by=by, now=now)
+    _note(session, "account.app_removed", account, by=by, now=now)
 
 
 def takes_code(session: Session, account: Account, code: str, *, keys: Keyring, now: datetime) -> bool:
@@ -68,7 +71,10 @@ def takes_code(session: Session, account: Account, code: str, *, keys: Keyring, 
 
 def _takes_app_code(session: Session, account: Account, code: str, keys: Keyring, now: datetime) -> bool:
     session.refresh(account, ["totp_sealed", "totp_used_step"], with_for_update=True)
-    secret = keys.open(account.totp_sealed)
+    try:
+        secret = keys.open(account.totp_sealed)
+    except InvalidToken:  # sealed by a key that is gone: the codes on paper open the account still
+        secret = None
     step = _step_of(secret, code, now, after=account.totp_used_step) if secret else None
     if step is None:
         return False
@@ -93,7 +99,7 @@ def new_paper_codes(session: Session, account: Account, *, by: Actor, now: datet
     session.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account.id))
     codes = ["".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)) for _ in range(CODES)]
     session.add_all(RecoveryCode(code_sha256=fingerprint(code), account_id=account.id) for code in codes)
-    audit.record(session, "account.paper_codes_made", account, by=by, now=now)
+    _note(session, "account.paper_codes_made", account, by=by, now=now)
     return ["-".join(code[at : at + 4] for at in range(0, CODE_LENGTH, 4)) for code in codes]
 
 
@@ -111,6 +117,16 @@ def _takes_paper_code(session: Session, account: Account, code: str, now: dateti
     return session.execute(used.values(used_at=now).returning(RecoveryCode.code_sha256)).first() is not None
 
 
+def reset(session: Session, account: Account, *, by: Actor, now: datetime) -> None:
+    """Forget app, passkeys and paper of somebody who lost them, and end their sessions: they sign in anew."""
+    session.refresh(account, ["totp_sealed", "totp_used_step"], with_for_update=True)
+    account.totp_sealed = account.totp_used_step = None
+    for table in (Passkey, RecoveryCode):
+        session.execute(delete(table).where(table.account_id == account.id))
+    accounts.sign_out_everywhere(session, account)
+    _note(session, "account.second_factor_reset", account, by=by, now=now)
+
+
 def add_passkey(
     session: Session, account: Account, name: str, verified: "VerifiedRegistration", *, by: Actor, now: datetime
 ) -> None:
@@ -124,7 +140,7 @@ def add_passkey(
     )
     session.add(passkey)
     session.flush()
-    audit.record(session, "account.passkey_added", account, by=by, now=now, passkey=passkey.id)
+    _note(session, "account.passkey_added", account, by=by, now=now, passkey=passkey.id)
 
 
 def passkey_by(session: Session, credential_id: bytes) -> tuple[Passkey, Account] | None:
@@ -134,19 +150,41 @@ def passkey_by(session: Session, credential_id: bytes) -> tuple[Passkey, Account
     return None if row is None else (row[0], row[1])
 
 
+def take_challenge(session: Session, challenge: bytes, *, now: datetime) -> bool:
+    """Take the answer to a question, which is taken once: two requests with the same answer do not both pass."""
+    used = insert_into(session, UsedChallenge).values(challenge_sha256=fingerprint(challenge.hex()), used_at=now)
+    return session.execute(used.on_conflict_do_nothing().returning(UsedChallenge.used_at)).first() is not None
+
+
 def note_passkey(session: Session, passkey_id: int, verified: "VerifiedAuthentication", *, now: datetime) -> None:
     passkey = session.get_one(Passkey, passkey_id)
     passkey.sign_count, passkey.used_at = verified.new_sign_count, now
 
 
 def remove_passkey(session: Session, account: Account, passkey_id: int, *, by: Actor, now: datetime) -> None:
+    """Raises NotFound, and Conflict for the last second factor of an account that needs one."""
+    if passkey_id > edits.LARGEST_ID:
+        raise NotFound("There is no such passkey.")
+    _lock(session, account)
     own = delete(Passkey).where(Passkey.id == passkey_id, Passkey.account_id == account.id).returning(Passkey.id)
     if session.execute(own).first() is None:
         raise NotFound("There is no such passkey.")
     _require_one_left(session, account)
-    audit.record(session, "account.passkey_removed", account, by=by, now=now, passkey=passkey_id)
+    _note(session, "account.passkey_removed", account, by=by, now=now, passkey=passkey_id)
+
+
+def _lock(session: Session, account: Account) -> None:
+    """Two that remove a factor each wait for each other, so that one of them sees that it is the last."""
+    session.refresh(account, with_for_update=True)
 
 
 def _require_one_left(session: Session, account: Account) -> None:
     if account.needs_second_factor and not has_one(session, account):
         raise Conflict("This account needs a second factor: add another before you remove the last.")
+
+
+def _note(session: Session, action: str, account: Account, *, by: Actor, now: datetime, **detail: int) -> None:
+    """Record a change of the ways in, and owe the owner word of it, once for all changes of one minute."""
+    audit.record(session, action, account, by=by, now=now, **detail)
+    minute = now.replace(second=0, microsecond=0)
+    notices.owe(session, account.id, Kind.WAYS_IN_CHANGED, minute.isoformat(), now=now)

@@ -6,11 +6,10 @@ so that nobody can lock another out by guessing.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
 
 from sqlalchemy import String, bindparam, cast, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -18,11 +17,12 @@ from sqlalchemy.orm import Session
 from scheduler.db import alone_with
 from scheduler.errors import TooMany
 from scheduler.keys import fingerprint
-from scheduler.models import Account, AccountLocation, Kind, OutboxMessage, SignInAttempt, StaffSession
+from scheduler.models import Account, AccountLocation, Kind, OutboxMessage, SignInAttempt, StaffSession, UsedChallenge
 from scheduler.services import notices
 
 WINDOW = timedelta(minutes=15)
 TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 50  # wrong ones in a window; many people may share one clinic's address
+PROOF_LASTS = timedelta(minutes=15)
 IDLE, LONGEST = timedelta(minutes=15), timedelta(hours=12)
 SEEN_EVERY = timedelta(minutes=1)
 
@@ -44,6 +44,11 @@ class Known:
     full: bool
     created_at: datetime
     seen_at: datetime
+    proved_at: datetime
+
+    def proved_lately(self, now: datetime) -> bool:
+        """Whether they showed who they are just now, as whoever changes the ways in must have."""
+        return now < self.proved_at + PROOF_LASTS
 
     def standing(self, now: datetime) -> Standing:
         """How the session stands by now; one that began later than now was begun by a wrong clock."""
@@ -52,28 +57,48 @@ class Known:
         return Standing.OPEN if now < self.seen_at + IDLE else Standing.LOCKED
 
 
-def password_of(email: str) -> str:
-    """What tries of a password count for: an address of mail, whether anybody has an account with it or not."""
-    return f"mail {fingerprint(email.lower())}"
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What tries count for, and how many may be wrong in a window; `shared` when it is not one person who tries."""
+
+    subject: str
+    limit: int
+    shared: bool = False
 
 
-def codes_of(account: Account) -> str:
-    """What tries of a second factor count for, which nobody can make who has not given the password."""
-    return f"code {fingerprint(str(account.id))}"
+def tries_of_mail(email: str) -> Tries:
+    """Of a password: for an address of mail, whether anybody has an account with it or not."""
+    return Tries(f"mail {fingerprint(email.lower())}", TRIES_OF_ACCOUNT)
 
 
-def count_try(session: Session, of: str, address: str, *, now: datetime) -> None:
-    """Count a try of a password or of codes, and of a network address; raise TooMany when either has had too many."""
-    subjects = {of: TRIES_OF_ACCOUNT, _of_network(address): TRIES_OF_ADDRESS}
-    for subject, limit in sorted(subjects.items()):
-        alone_with(session, subject)
-        tries = _tries(session, subject, now)
-        if len(tries) >= limit:
+def tries_of_network(address: str) -> Tries:
+    return Tries(f"net {fingerprint(address)}", TRIES_OF_ADDRESS, shared=True)
+
+
+def tries_of_codes(account: Account) -> Tries:
+    """Of a second factor, which nobody can make who has not given the password."""
+    return Tries(f"code {fingerprint(str(account.id))}", TRIES_OF_ACCOUNT)
+
+
+def tries_in_session(token: str) -> Tries:
+    """Of a password by whoever sits before an open or locked page: strangers elsewhere cannot use them up."""
+    return Tries(f"session {fingerprint(token)}", TRIES_OF_ACCOUNT)
+
+
+def count_try(session: Session, counted: Collection[Tries], *, now: datetime) -> bool:
+    """Count a try; raise TooMany when there were too many already. Whether it is the last that is not too many."""
+    last = False
+    for tries in sorted(counted, key=lambda one: one.subject):
+        alone_with(session, tries.subject)
+        tried = _tries(session, tries.subject, now)
+        if len(tried) >= tries.limit:
             raise TooMany(
                 "Too many wrong tries. Wait a quarter of an hour, or use your passkey.",
-                retry_after=int((tries[-limit] + WINDOW - now).total_seconds()) + 1,
+                retry_after=int((tried[-tries.limit] + WINDOW - now).total_seconds()) + 1,
             )
-    session.add_all(SignInAttempt(subject=subject, tried_at=now) for subject in subjects)
+        last |= not tries.shared and len(tried) + 1 == tries.limit
+    session.add_all(SignInAttempt(subject=tries.subject, tried_at=now) for tries in counted)
+    return last
 
 
 def tell_owner(session: Session, email: str, *, now: datetime) -> None:
@@ -90,28 +115,33 @@ def tell_owner(session: Session, email: str, *, now: datetime) -> None:
         notices.owe(session, account.id, Kind.LOCKED_OUT, now.isoformat(), now=now)
 
 
-def forgive(session: Session, of: str, address: str) -> None:
-    """Forget the tries of what has just been opened rightly, and that one of the network address."""
-    session.execute(delete(SignInAttempt).where(SignInAttempt.subject == of))
-    newest = select(func.max(SignInAttempt.id)).where(SignInAttempt.subject == _of_network(address))
-    session.execute(delete(SignInAttempt).where(SignInAttempt.id == newest.scalar_subquery()))
+def forgive(session: Session, counted: Collection[Tries]) -> None:
+    """Forget the tries of an account that was just opened rightly; of a network's only the newest, which was right."""
+    for tries in counted:
+        own = SignInAttempt.subject == tries.subject
+        newest = SignInAttempt.id == select(func.max(SignInAttempt.id)).where(own).scalar_subquery()
+        session.execute(delete(SignInAttempt).where(newest if tries.shared else own))
 
 
 def forget_old_tries(session: Session, *, now: datetime) -> None:
-    """Forget tries that count no more, and sessions that are over."""
+    """Forget tries that count no more, sessions that are over, and questions that are too old to be answered."""
     session.execute(delete(SignInAttempt).where(SignInAttempt.tried_at < now - WINDOW))
     session.execute(delete(StaffSession).where(StaffSession.created_at < now - LONGEST))
+    session.execute(delete(UsedChallenge).where(UsedChallenge.used_at < now - LONGEST))
 
 
 def by_email(session: Session, email: str) -> Account | None:
+    """Whose address this is; nobody's is one with signs that no database stores."""
+    if not email.isprintable():
+        return None
     return session.scalars(select(Account).where(Account.email == email.lower())).one_or_none()
 
 
 def begin(session: Session, account: Account, *, full: bool, now: datetime) -> str:
     """Begin a session; return its token, of which only the fingerprint is stored."""
     token = secrets.token_urlsafe(32)
-    row = StaffSession(token_sha256=fingerprint(token), account_id=account.id, full=full, created_at=now, seen_at=now)
-    session.add(row)
+    at = {"created_at": now, "seen_at": now, "proved_at": now}
+    session.add(StaffSession(token_sha256=fingerprint(token), account_id=account.id, full=full, **at))
     return token
 
 
@@ -126,17 +156,24 @@ def known(session: Session, token: str) -> Known | None:
         return None
     account, own, places = row
     locations = None if account.everywhere else frozenset(map(int, filter(None, (places or "").split(","))))
-    return Known(account, locations, own.full, own.created_at, own.seen_at)
+    return Known(account, locations, own.full, own.created_at, own.seen_at, own.proved_at)
 
 
-def see(session: Session, token: str, *, full: bool | None = None, now: datetime) -> None:
-    """Note that somebody is at work in a session; `full` when they have just shown their second factor too."""
-    values: dict[str, Any] = {"seen_at": now} | ({} if full is None else {"full": full})
+def see(session: Session, token: str, *, proved: bool = False, now: datetime) -> None:
+    """Note that somebody is at work in a session; `proved` when they have just shown who they are."""
+    values = {"seen_at": now} | ({"proved_at": now} if proved else {})
     session.execute(update(StaffSession).where(StaffSession.token_sha256 == fingerprint(token)).values(values))
 
 
-def _of_network(address: str) -> str:
-    return f"net {fingerprint(address)}"
+def complete(session: Session, token: str, *, now: datetime) -> str:
+    """Open all pages to a session whose second factor was shown, under a new token: the one before dies.
+
+    Returns the new token. The session goes on as old as it is.
+    """
+    fresh = secrets.token_urlsafe(32)
+    values = {"token_sha256": fingerprint(fresh), "full": True, "seen_at": now, "proved_at": now}
+    session.execute(update(StaffSession).where(StaffSession.token_sha256 == fingerprint(token)).values(values))
+    return fresh
 
 
 def _tries(session: Session, subject: str, now: datetime) -> Sequence[datetime]:

@@ -7,10 +7,12 @@ from flask_babel import force_locale, gettext
 from scheduler import calendars
 from scheduler.calendars import Entry
 from scheduler.db import reading, transaction
+from scheduler.models import Patient
 from scheduler.services import audit, practice
 from scheduler.services import feeds as following
 from scheduler.services.audit import Actor
 from scheduler.services.feeds import Feed
+from scheduler.timeline import DAY
 from scheduler.web.context import context
 from scheduler.web.limiting import network
 
@@ -30,6 +32,8 @@ def calendar(token: str) -> Response:
         by = Actor.of(feed.account.id, network())
         with transaction(context().engine) as session:
             audit.read(session, [feed.feed], fields="first names", by=by, now=now)
+            patients = {row.patient_id for row in feed.visits}
+            audit.read_many(session, Patient, patients, fields="first name", by=by, now=now, same_look=DAY)
     answer = Response(text, content_type="text/calendar; charset=utf-8")
     answer.headers["Cache-Control"] = "private"
     answer.headers["X-Robots-Tag"] = "noindex"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from scheduler.services import demo
 from tests.browser.test_axe import found
@@ -62,6 +62,15 @@ def test_axe_finds_nothing_on_the_pages_around_signing_in(browser: Browser, name
         assert found(somebody) == {}
 
 
+def opened_again_by(request: Request, server: Server) -> bool:
+    """Whether whoever saw this request, cookie and all, is let in by sending it once more."""
+    headers = {"Cookie": request.all_headers()["cookie"], "Content-Type": "application/x-www-form-urlencoded"}
+    with server.client() as thief:
+        answer = thief.post("/staff/sign-in/passkey", content=request.post_data, headers=headers)
+    assert answer.status_code == 303 or "The passkey was not accepted" in answer.text
+    return answer.status_code == 303
+
+
 def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser, named_server: Server) -> None:
     with at_work(browser, named_server) as somebody:
         page = somebody.page
@@ -74,8 +83,10 @@ def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser,
         somebody.reads("My account")
         somebody.presses("Sign out")
         somebody.reads("Sign in")
-        somebody.presses("Use a passkey")
+        with page.expect_request("**/sign-in/passkey") as sent:
+            somebody.presses("Use a passkey")
         page.wait_for_url("**/staff/**")
+        assert not opened_again_by(sent.value, named_server)
         somebody.opens("/staff/account/")
         somebody.reads("My account")
         page.get_by_role("button", name="Remove My test phone").click()

@@ -68,8 +68,10 @@ from scheduler.models import (
     Therapist,
     TherapistLanguage,
     Told,
+    UsedChallenge,
     WorkingHours,
 )
+from scheduler.models.messaging import TO_STAFF
 from tests import postgres
 from tests.clinic import at
 from tests.conftest import BACKENDS, worker_name
@@ -264,11 +266,15 @@ def a_recovery_code(session: Session, n: int) -> Values:
 
 def a_session(session: Session, n: int) -> Values:
     whose = {"token_sha256": f"{n}", "account_id": stored(session, Account)["id"]}
-    return whose | {"full": True, "created_at": NOON, "seen_at": NOON}
+    return whose | {"full": True, "created_at": NOON, "seen_at": NOON, "proved_at": NOON}
 
 
 def a_sign_in_attempt(_session: Session, n: int) -> Values:
     return {"subject": f"{n}", "tried_at": NOON}
+
+
+def a_used_challenge(_session: Session, n: int) -> Values:
+    return {"challenge_sha256": f"{n}", "used_at": NOON}
 
 
 def a_feed(session: Session, n: int) -> Values:
@@ -310,6 +316,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Therapist: a_therapist,
     TherapistLanguage: a_language,
     Told: a_word_told,
+    UsedChallenge: a_used_challenge,
     WorkingHours: hours,
 }
 
@@ -540,7 +547,7 @@ CASES = [
     Case("ck_outbox_message_tries_not_negative", OutboxMessage, adding(tries=-1)),
     *(
         Case("ck_outbox_message_staff_kinds_go_to_staff", OutboxMessage, adding(kind=kind, offset_minutes=0))
-        for kind in ("set-password", "locked-out", "day-changed")
+        for kind in TO_STAFF
     ),
     *(
         Case("ck_outbox_message_staff_kinds_go_to_staff", OutboxMessage, to_staff(kind=kind))
@@ -597,6 +604,7 @@ CASES = [
     Case("fk_staff_session_account_id", StaffSession, adding(account_id=NOBODY)),
     Case("pk_staff_session", StaffSession, repeating("token_sha256")),
     Case("pk_sign_in_attempt", SignInAttempt, repeating("id")),
+    Case("pk_used_challenge", UsedChallenge, repeating("challenge_sha256")),
     Case("fk_calendar_feed_account_id", CalendarFeed, adding(account_id=NOBODY)),
     Case("uq_calendar_feed_token_sha256", CalendarFeed, repeating("token_sha256")),
     Case("pk_calendar_feed", CalendarFeed, repeating("id")),
@@ -756,6 +764,9 @@ def test_accounts_without_a_therapist_and_visits_that_did_not_move_in_are_many(d
         for _ in range(2):
             stored(session, Account, therapist_id=None, role="front-desk")
             stored(session, Appointment, imported_as=None)
+    with reading(database) as session:
+        for empty in (Account.therapist_id, Appointment.imported_as):
+            assert len(session.scalars(select(empty).where(empty.is_(None))).all()) >= 2
 
 
 # --- what the triggers allow

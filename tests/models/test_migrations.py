@@ -40,6 +40,7 @@ from scheduler.models import (
     SignInAttempt,
     StaffSession,
     Told,
+    UsedChallenge,
 )
 from scheduler.services import access_goal, notices, verify
 from tests import postgres
@@ -145,8 +146,9 @@ def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]
         AccountLocation(account_id=account_id, location_id=1),
         Passkey(account_id=account_id, credential_id=b"1", public_key=b"1", sign_count=0, name="Phone", created_at=now),
         RecoveryCode(account_id=account_id, code_sha256=token),
-        StaffSession(account_id=account_id, token_sha256=token, full=True, created_at=now, seen_at=now),
+        StaffSession(account_id=account_id, token_sha256=token, full=True, created_at=now, seen_at=now, proved_at=now),
         SignInAttempt(subject="1", tried_at=now),
+        UsedChallenge(challenge_sha256="1", used_at=now),
         CalendarFeed(account_id=account_id, token_sha256=token, detailed=False, created_at=now),
         Told(account_id=account_id, appointment_id=visit, visit_version=1, status="booked", told_at=now),
     ]

@@ -12,7 +12,7 @@ from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
 from scheduler.models import Account, Fate, Kind, Needling, OutboxMessage, Role
 from scheduler.services import accounts, audit, booking, notices
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.availability import Offer
 from scheduler.services.booking import BookForPatient, PatientDetails, Repeatable, Visit
@@ -37,7 +37,7 @@ def ana(clinic: Clinic) -> int:
 def account(clinic: Clinic, email: str, therapist_id: int | None = None) -> int:
     role = Role.FRONT_DESK if therapist_id is None else Role.THERAPIST
     with transaction(clinic.engine) as session:
-        new = NewAccount(email, email.partition("@")[0], role, therapist_id=therapist_id)
+        new = AccountDetails(email, email.partition("@")[0], role, therapist_id=therapist_id)
         return accounts.add(session, new, by=DESK, now=clinic.clock.now()).id
 
 

@@ -125,7 +125,7 @@ def test_the_day_tells_who_comes_when_to_whom_for_what_and_how_to_reach_them(des
     ]
     assert cells[1] == "Ulla Unreached Spanish"
     assert cells[5].startswith("Booked")
-    assert "It is 9:00 AM." in page.main.text
+    assert "It is 9:00 AM" in page.main.text
     assert "9:00 AM – 10:00 AM, 11:00 AM – 5:00 PM" in page.main.one("dl", class_="free").text
 
 
@@ -368,7 +368,7 @@ def test_patients_are_found_and_each_who_is_shown_is_audited(desk: FrontDesk) ->
     before = len(reads(desk.clinic))
     page = desk.opens("/staff/desk/patients?q=OBRIEN+zoe")
     assert "Zoë O’Brien" in page.main.text
-    assert "Latest visit: November 23, 2026, Springfield" in page.main.text
+    assert "Visit ahead: November 23, 2026, Springfield" in page.main.text
     (patient,) = patients(desk.clinic)
     assert reads(desk.clinic)[before:] == [(patient.id.hex, f"account:{desk.account_id}")]
     page = page.follow("Zoë O’Brien")

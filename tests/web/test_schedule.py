@@ -217,7 +217,7 @@ def test_an_admin_who_treats_has_a_schedule(
     assert len(items(look(admin, "/staff/"))) == 1
 
 
-@pytest.mark.parametrize("path", ["/staff/", "/staff/licences", "/staff/calendar-feed"])
+@pytest.mark.parametrize("path", ["/staff/", "/staff/licenses", "/staff/calendar-feed"])
 def test_a_therapist_who_is_not_linked_yet_reads_what_to_do(
     app: Flask, engine: Engine, clinic: Clinic, clock: FixedClock, path: str
 ) -> None:
@@ -397,7 +397,7 @@ def test_what_patients_typed_runs_nowhere(phone: FlaskClient, clinic: Clinic) ->
 
 def test_reading_changes_nothing_but_the_record(phone: FlaskClient, clinic: Clinic, visit: Appointment) -> None:
     paths = ("/staff/", "/staff/?view=week", f"/staff/visits/{visit.id}", f"/staff/visits/{visit.id}/follow-up")
-    for path in (*paths, "/staff/licences", "/staff/calendar-feed"):
+    for path in (*paths, "/staff/licenses", "/staff/calendar-feed"):
         with statements(clinic.engine) as seen:
             assert phone.get(path).status_code == 200
         written = {sql.split()[2] for sql, _ in seen if not sql.lstrip().startswith(("SELECT", "WITH"))}
@@ -405,14 +405,14 @@ def test_reading_changes_nothing_but_the_record(phone: FlaskClient, clinic: Clin
 
 
 def test_licences_say_what_they_allow_and_warn_before_they_end(phone: FlaskClient, clinic: Clinic) -> None:
-    page = look(phone, "/staff/licences")
+    page = look(phone, "/staff/licenses")
     assert [one.text for one in page.main.all("h2")] == ["IL: Physical therapy", "IL: dry needling"]
     assert "Dry needling, beside a license for physical therapy" in page.main.text
     assert page.main.all("div", class_="summary") == []
     with transaction(clinic.engine) as session:
         own = session.scalars(select(License).order_by(License.id)).all()
         own[0].valid_until, own[1].valid_until = MONDAY + 60 * DAY, MONDAY - DAY
-    warned = look(phone, "/staff/licences").main.one("div", class_="summary").text
+    warned = look(phone, "/staff/licenses").main.one("div", class_="summary").text
     assert "ends in 60 days." in warned
     assert "this license has ended." in warned
 

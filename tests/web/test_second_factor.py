@@ -106,11 +106,11 @@ def test_a_code_on_paper_opens_once_and_only_its_own_account(
         assert not second_factor._takes_paper_code(session, other_account, words, clock.now())
 
 
-def locked_out(engine: Engine, account: Account) -> int:
-    """How often the owner was told that somebody tried too often."""
+def told(engine: Engine, account: Account, kind: Kind) -> int:
+    """How often the owner was told that somebody tried too often, or changed how to sign in."""
     with reading(engine) as session:
-        told = session.scalars(select(OutboxMessage).where(OutboxMessage.account_id == account.id)).all()
-    return [message.kind for message in told].count(Kind.LOCKED_OUT)
+        owed = session.scalars(select(OutboxMessage).where(OutboxMessage.account_id == account.id)).all()
+    return [message.kind for message in owed].count(kind)
 
 
 def test_wrong_codes_are_counted_like_wrong_passwords(
@@ -123,7 +123,7 @@ def test_wrong_codes_are_counted_like_wrong_passwords(
     sign_in(other)
     assert [give_code(other, "000000") for _ in range(5)] == [422] * 5
     assert give_code(other, totp.at(clock.now())) == 429
-    assert locked_out(engine, admin) == 1
+    assert told(engine, admin, Kind.LOCKED_OUT) == 1
     form = {"csrf_token": csrf_token(other, "/staff/second-factor"), "code": totp.at(clock.now())}
     page = other.post("/staff/second-factor", data=form)
     assert 0 < int(page.headers["Retry-After"]) <= 15 * 60 + 1
@@ -140,7 +140,7 @@ def test_what_strangers_type_as_an_address_locks_nobody_s_codes(
     totp, _ = enroll(client, clock)
     clock.at += 10 * HALF_MINUTE
     other = app.test_client()
-    tried = (f"code of {admin.id}", f"code {admin.id}", sign_in_service.codes_of(admin))
+    tried = (f"code of {admin.id}", f"code {admin.id}", sign_in_service.tries_of_codes(admin).subject)
     for email in (tried * 5)[:10]:
         form = {"csrf_token": csrf_token(other, "/staff/sign-in"), "email": email, "password": "wrong password"}
         assert other.post("/staff/sign-in", data=form).status_code == 422
@@ -187,6 +187,21 @@ def test_secrets_are_sealed_and_nothing_secret_stands_in_the_audit(
     assert totp.secret not in noted
 
 
+def test_the_owner_is_told_of_every_change_of_the_ways_in_once_a_minute(
+    client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
+) -> None:
+    sign_in(client)
+    enroll(client, clock)
+    assert told(engine, admin, Kind.WAYS_IN_CHANGED) == 1  # the app and the codes that come with it
+    clock.at += 2 * HALF_MINUTE
+    client.post("/staff/account/paper-codes", data={"csrf_token": csrf_token(client)})
+    assert told(engine, admin, Kind.WAYS_IN_CHANGED) == 2
+    with transaction(engine) as session:
+        own = session.get_one(Account, admin.id)
+        second_factor.reset(session, own, by=Actor("test"), now=clock.now() + 2 * HALF_MINUTE)
+    assert told(engine, admin, Kind.WAYS_IN_CHANGED) == 3
+
+
 def test_new_codes_on_paper_replace_the_old(app: Flask, client: FlaskClient, admin: Account, clock: FixedClock) -> None:
     sign_in(client)
     _, old = enroll(client, clock)
@@ -221,7 +236,7 @@ def test_whoever_guesses_the_password_at_an_open_screen_is_stopped_and_the_owner
     page = client.post("/staff/account/password", data=form | {"current": PASSWORD})
     assert page.status_code == 429
     assert "Wait a quarter of an hour" in page.get_data(as_text=True)
-    assert locked_out(engine, desk) == 1
+    assert told(engine, desk, Kind.LOCKED_OUT) == 1
 
 
 @pytest.mark.parametrize(

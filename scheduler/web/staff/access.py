@@ -4,17 +4,23 @@ The cookie carries a random token, signed; the database says whether it still op
 session is locked: the page that was asked for waits behind a password or a passkey, with what was typed.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar, cast
+from urllib.parse import urlencode
 
 from cachetools import LRUCache, cached
+from cryptography.fernet import InvalidToken
 from flask import Flask, Response, current_app, g, make_response, redirect, render_template, request, session, url_for
+from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from flask_wtf import CSRFProtect
 from sqlalchemy import Engine
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler.db import reading, transaction
@@ -23,7 +29,7 @@ from scheduler.models import Appointment, Role
 from scheduler.services import practice, sign_in
 from scheduler.services.audit import Actor
 from scheduler.services.sign_in import Known, Standing
-from scheduler.web.context import context
+from scheduler.web.context import context, now
 from scheduler.web.limiting import network
 from scheduler.web.requests import CONTENT_SECURITY_POLICY
 from scheduler.web.shared import state_of_rows
@@ -31,12 +37,14 @@ from scheduler.web.staff import passkeys
 
 STAFF_PATHS = ("/staff", "/admin")
 TOKEN = "token"  # noqa: S105 the name of what the cookie carries
-ALLOWED, STRANGERS = "allowed", "open_to_strangers"
+ALLOWED, STRANGERS, PROVED = "allowed", "open_to_strangers", "proved_lately"
 EVERYBODY = tuple(Role)
 AT_THE_DESK = (Role.ADMIN, Role.FRONT_DESK)
-SECRET = re.compile("csrf|password|credential|code")  # fields that no page carries on
+SECRET = re.compile("csrf|password|credential|code|current|again")  # fields that no page carries on
+TYPED = "unlock_typed"  # carries on all others, sealed: a locked page shows nobody what its owner typed
 View = TypeVar("View", bound=Callable[..., Any])
 SESSIONS_KEPT = 1024
+LONGEST_FORM = 10_000_000  # bytes: a file of five million that cannot be packed, sealed while its page is locked
 csrf = CSRFProtect()
 WITHOUT_COOKIE = ("api", "visits")  # their pages read none, so there is nothing that another site could misuse
 OWN_SCHEDULE = "schedule.day_or_week"
@@ -110,14 +118,29 @@ def strangers(view: View) -> View:
     return view
 
 
+def proved_lately(view: View) -> View:
+    """Mark a page that changes somebody's ways in: it asks again who they are, unless they have just shown it."""
+    setattr(view, PROVED, True)
+    return view
+
+
 def staff() -> SignedIn:
     """Who asked for this page."""
     return cast("SignedIn", g.staff)
 
 
 def browser() -> str | None:
-    """A name of this browser's session, for pages kept for it; none while a word waits to be said once."""
-    return None if "_flashes" in session else staff().token
+    """A name of this browser's session, for pages kept for it; none while a word waits to be said once.
+
+    It tells from where, since it is on record from where a page was read.
+    """
+    return None if "_flashes" in session else f"{staff().token} {network()}"
+
+
+def take_long_forms() -> None:
+    """Let long forms through, before anything reads them, of whoever has at least been signed in."""
+    if session.get(TOKEN):
+        request.max_content_length = request.max_form_memory_size = LONGEST_FORM
 
 
 def install(app: Flask, *, https: bool) -> None:
@@ -146,33 +169,69 @@ def _marked(view: object) -> bool:
 
 def _guard() -> BaseResponse | None:
     view = current_app.view_functions.get(request.endpoint or "")
-    if view is None or not request.path.startswith(STAFF_PATHS) or hasattr(view, STRANGERS):
+    if view is None or not request.path.startswith(STAFF_PATHS):
         return None
     token, known = current()
-    if known is None:
-        return redirect(url_for("sign_in.sign_in", next=here()), 303)
-    if not is_open(known):
-        return locked(known, request.full_path.rstrip("?"), request.method, list(request.form.items(multi=True)))
-    if not known.full:
-        return redirect(url_for("sign_in.second_factor", next=here()), 303)
+    answer = _stopped(view, known)
+    if answer is not None or known is None or hasattr(view, STRANGERS):
+        return answer
     g.staff = _signed_in(known, token)
+    if request.form.get(TYPED):
+        _typed_again(known)
     if not _lets_in(view):
         raise NotFound("There is no such page.")
     _note_seen(token, known)
     return None
 
 
+def _stopped(view: object, known: Known | None) -> BaseResponse | None:
+    """What somebody must do before this page: sign in, unlock, give a second factor, or show again who they are."""
+    if hasattr(view, PROVED) and known is not None and is_open(known) and not known.proved_lately(now()):
+        return _locked(known, gettext("Before you change how you sign in, show that it is still you."))
+    if hasattr(view, STRANGERS):
+        return None
+    if known is None:
+        return redirect(url_for("sign_in.sign_in", next=here()), 303)
+    if not is_open(known):
+        return _locked(known)
+    if not known.full:
+        return redirect(url_for("sign_in.second_factor", next=here()), 303)
+    return None
+
+
+def _locked(known: Known, reason: str | None = None) -> Response:
+    """Lock this very page."""
+    typed = request.form.get(TYPED) or sealed(known, request.form.items(multi=True))
+    return locked(known, request.full_path.rstrip("?"), request.method, typed, reason=reason)
+
+
+def sealed(known: Known, typed: Iterable[tuple[str, str]]) -> str:
+    """What was typed, for its owner's eyes: nothing where there is nothing."""
+    carried = [pair for pair in typed if not SECRET.search(pair[0]) and not pair[0].startswith("unlock_")]
+    return (context().keys.seal(json.dumps([known.account.id, carried])) or b"").decode() if carried else ""
+
+
+def _typed_again(known: Known) -> None:
+    """Take from a form that was carried through the lock what its owner had typed before."""
+    try:
+        whose, typed = json.loads(context().keys.open(request.form[TYPED].encode()) or "[0, []]")
+    except InvalidToken as error:
+        raise BadRequest("This form is not ours.") from error
+    if whose == known.account.id:
+        request.form = ImmutableMultiDict([(str(name), str(value)) for name, value in typed])
+
+
 def current() -> tuple[str, Known | None]:
     """The token of this browser, and who is behind it; None once the session is over."""
     token = str(session.get(TOKEN) or "")
     known = _known(context().engine, state_of_rows(), token) if token else None
-    over = known is None or known.standing(context().clock.now()) is Standing.OVER
+    over = known is None or known.standing(now()) is Standing.OVER
     return token, None if over else known
 
 
 def is_open(known: Known) -> bool:
     """Whether somebody works in this session, and did not leave it alone."""
-    return known.standing(context().clock.now()) is Standing.OPEN
+    return known.standing(now()) is Standing.OPEN
 
 
 @cached(LRUCache(SESSIONS_KEPT), lock=Lock())
@@ -183,8 +242,11 @@ def _known(engine: Engine, _state: str, token: str) -> Known | None:
 
 
 def here() -> str:
-    """This page's address, to come back to."""
-    return request.full_path.rstrip("?") if request.method == "GET" else home()
+    """This page's address, to come back to; without what was looked for, which may be somebody's name."""
+    if request.method != "GET":
+        return home()
+    asked = [(name, value) for name, value in request.args.items(multi=True) if name != "q"]
+    return request.script_root + request.path + (f"?{urlencode(asked)}" if asked else "")
 
 
 def home() -> str:
@@ -194,25 +256,25 @@ def home() -> str:
 
 def safe(path: str | None) -> str:
     """A page of our staff's to go on with; the first one for an address that is anything else."""
-    own = path is not None and path.startswith(STAFF_PATHS) and "\\" not in path and path.isprintable()
+    own = path is not None and path.startswith(STAFF_PATHS) and not re.search(r"\\|\.\.", path) and path.isprintable()
     return path if own and path is not None else home()
 
 
 def locked(
-    known: Known, path: str, method: str, typed: Sequence[tuple[str, str]], problem: str | None = None
+    known: Known, path: str, method: str, typed: str, *, problem: str | None = None, reason: str | None = None
 ) -> Response:
-    """Ask whether it is still they; what was typed waits in the form that asks, but for what no page carries on."""
-    carried = [pair for pair in typed if not SECRET.search(pair[0])]
+    """Ask whether it is still they; what was typed waits in the form that asks, sealed."""
     with reading(context().engine) as database:
         clinic = practice.policy(database)
     page = render_template(
         "staff/locked.html",
         clinic=clinic,
         account=known.account,
-        carried=carried,
+        typed=typed,
         path=path,
         method=method,
         problem=problem,
+        reason=reason,
         options=passkeys.to_sign_in(),
     )
     return make_response(page, 403)
@@ -233,10 +295,9 @@ def _signed_in(known: Known, token: str) -> SignedIn:
 
 def _note_seen(token: str, known: Known) -> None:
     """Note that somebody is at work, at most once a minute: it is a write for every page otherwise."""
-    now = context().clock.now()
-    if now - known.seen_at >= sign_in.SEEN_EVERY:
+    if now() - known.seen_at >= sign_in.SEEN_EVERY:
         with transaction(context().engine) as database:
-            sign_in.see(database, token, now=now)
+            sign_in.see(database, token, now=now())
 
 
 def _menu() -> list[tuple[str, str, bool]]:

@@ -15,13 +15,23 @@ from wtforms.validators import DataRequired, Length
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid, TooMany
 from scheduler.models import Account
-from scheduler.services import accounts, practice, second_factor, sign_in
+from scheduler.services import accounts, audit, feeds, practice, second_factor, sign_in
 from scheduler.services.audit import Actor
 from scheduler.web.context import context, now
 from scheduler.web.limiting import network
 from scheduler.web.problems import retry_later
 from scheduler.web.staff import passkeys, proof
-from scheduler.web.staff.access import EVERYBODY, TOKEN, allowed, current, is_open, safe, staff, strangers
+from scheduler.web.staff.access import (
+    EVERYBODY,
+    TOKEN,
+    allowed,
+    current,
+    is_open,
+    proved_lately,
+    safe,
+    staff,
+    strangers,
+)
 from scheduler.web.staff.forms import NewPasswordForm, StaffForm
 
 pages = APIBlueprint("account", __name__, url_prefix="/staff/account", enable_openapi=False)
@@ -64,7 +74,7 @@ def change_password() -> BaseResponse:
     if not form.validate() or not form.is_good(account):
         return _overview(form, 422)
     try:
-        known = proof.by_password(account.email, form.current.data)
+        known = proof.by_password(account.email, form.current.data, session_token=staff().token)
     except TooMany as refusal:
         form.current.errors = [str(proof.TOO_OFTEN)]
         return retry_later(_overview(form, 429), refusal.retry_after)
@@ -84,13 +94,17 @@ def change_password() -> BaseResponse:
 @allowed(*EVERYBODY)
 def sign_out_everywhere() -> BaseResponse:
     with transaction(context().engine) as database:
-        accounts.sign_out_everywhere(database, database.get_one(Account, staff().account_id))
+        account = database.get_one(Account, staff().account_id)
+        accounts.sign_out_everywhere(database, account)
+        feeds.revoke(database, account.id, by=staff().actor, now=now())
+        audit.record(database, "account.signed_out_everywhere", account, by=staff().actor, now=now())
     session.clear()
     return redirect(url_for("sign_in.sign_in"), 303)
 
 
 @pages.get("/second-factor")
 @strangers
+@proved_lately
 def offer() -> BaseResponse:
     """Offer a passkey or an app; to whoever must have a second factor it is the only page."""
     _token, account = _enrolling()
@@ -99,12 +113,14 @@ def offer() -> BaseResponse:
 
 @pages.post("/passkey")
 @strangers
+@proved_lately
 def add_passkey() -> BaseResponse:
     token, account = _enrolling()
     if account is None:
         return _to_sign_in()
     form = PasskeyForm()
-    verified = passkeys.added(form.credential.data or "") if form.validate() else None
+    challenge = passkeys.asked() if form.validate() else None
+    verified = passkeys.added(form.credential.data or "", challenge) if challenge else None
     if verified is None:
         form.name.errors = form.name.errors or [gettext("The passkey could not be made. Try again.")]
         return _offer(account, 422, passkey=form)
@@ -116,6 +132,7 @@ def add_passkey() -> BaseResponse:
 
 @pages.post("/app")
 @strangers
+@proved_lately
 def add_app() -> BaseResponse:
     token, account = _enrolling()
     if account is None:
@@ -123,7 +140,7 @@ def add_app() -> BaseResponse:
     form = AppForm()
     if not form.validate():
         return _offer(account, 422, app=form)
-    secret, code = str(session.get(SECRET, "")), form.code.data.replace(" ", "")
+    secret, code = _secret(), form.code.data.replace(" ", "")
     try:
         with transaction(context().engine) as database:
             own = database.get_one(Account, account.id)
@@ -139,6 +156,7 @@ def add_app() -> BaseResponse:
 
 @pages.post("/app/remove")
 @allowed(*EVERYBODY)
+@proved_lately
 def remove_app() -> BaseResponse:
     def remove(database: Session, account: Account) -> None:
         second_factor.forget_app(database, account, by=staff().actor, now=now())
@@ -148,6 +166,7 @@ def remove_app() -> BaseResponse:
 
 @pages.post("/passkey/<int:passkey_id>/remove")
 @allowed(*EVERYBODY)
+@proved_lately
 def remove_passkey(passkey_id: int) -> BaseResponse:
     def remove(database: Session, account: Account) -> None:
         second_factor.remove_passkey(database, account, passkey_id, by=staff().actor, now=now())
@@ -157,6 +176,7 @@ def remove_passkey(passkey_id: int) -> BaseResponse:
 
 @pages.post("/paper-codes")
 @allowed(*EVERYBODY)
+@proved_lately
 def new_paper_codes() -> Response:
     """Make new codes; they stand on this one page only."""
     with transaction(context().engine) as database:
@@ -204,7 +224,7 @@ def _offer(
     account: Account, status: int = 200, *, app: AppForm | None = None, passkey: PasskeyForm | None = None
 ) -> Response:
     to = safe(request.form.get("next") or request.args.get("next"))
-    secret = session.setdefault(SECRET, second_factor.new_secret())
+    secret = _secret()
     with reading(context().engine) as database:
         clinic = practice.policy(database)
         there = list(second_factor.passkeys(database, account))
@@ -223,9 +243,16 @@ def _offer(
     return make_response(page, status)
 
 
+def _secret() -> str:
+    """The app's secret until it has shown its first code: in the cookie, where nobody can read it."""
+    if SECRET not in session:
+        session[SECRET] = (context().keys.seal(second_factor.new_secret()) or b"").decode()
+    return context().keys.open(session[SECRET].encode()) or ""
+
+
 def _enrolled(database: Session, token: str, account: Account, path: str) -> BaseResponse:
     """Open all pages to a session whose owner has just made a second factor; give codes on paper with the first."""
-    sign_in.see(database, token, full=True, now=now())
+    session[TOKEN] = sign_in.complete(database, token, now=now())
     if second_factor.paper_codes_left(database, account):
         return redirect(path, 303)
     codes = second_factor.new_paper_codes(database, account, by=Actor.of(account.id, network()), now=now())

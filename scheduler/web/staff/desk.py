@@ -122,6 +122,7 @@ def patients() -> str:
         clinic=clinic,
         query=query,
         found=found,
+        now=context().clock.now(),
         words=words,
     )
 

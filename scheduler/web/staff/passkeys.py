@@ -1,7 +1,8 @@
 """Passkeys over HTTP (WebAuthn): the question goes with a page, the answer comes back in a hidden field.
 
-What must be signed is kept in the signed cookie, so that an answer fits one browser and one question. The library is
-imported where it is used: it would be a tenth of every start, of the worker's too.
+What must be signed is kept in the signed cookie, so that an answer fits one browser and one question; the database
+keeps which were answered (`second_factor.take_challenge`). The library is imported where it is used: it would be a
+tenth of every start, of the worker's too.
 """
 
 import json
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 from flask import session
 
 from scheduler.models import Account, Passkey
-from scheduler.web.context import context
+from scheduler.services import sign_in
+from scheduler.web.context import context, now
 
 if TYPE_CHECKING:
     from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
@@ -28,7 +30,7 @@ def to_sign_in() -> str:
 
     required = webauthn.helpers.structs.UserVerificationRequirement.REQUIRED
     options = webauthn.generate_authentication_options(rp_id=_site(), user_verification=required)
-    session[CHALLENGE] = options.challenge.hex()
+    _ask(options.challenge)
     return webauthn.options_to_json(options)
 
 
@@ -49,11 +51,18 @@ def to_add(account: Account, clinic: str, there: list[Passkey]) -> str:
         ),
         exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=one.credential_id) for one in there],
     )
-    session[CHALLENGE] = options.challenge.hex()
+    _ask(options.challenge)
     return webauthn.options_to_json(options)
 
 
-def added(answer: str) -> "VerifiedRegistration | None":
+def asked() -> bytes | None:
+    """What this browser was asked to sign, once; None for nothing, and for what was asked too long ago."""
+    challenge, _, asked_at = session.pop(CHALLENGE, "").partition(" ")
+    fresh = asked_at and int(asked_at) > now().timestamp() - sign_in.LONGEST.total_seconds()
+    return bytes.fromhex(challenge) if fresh else None
+
+
+def added(answer: str, challenge: bytes) -> "VerifiedRegistration | None":
     """The new passkey in a browser's answer; None for one that does not fit what was asked."""
     import webauthn  # noqa: PLC0415
     from webauthn.helpers.exceptions import WebAuthnException  # noqa: PLC0415
@@ -61,7 +70,7 @@ def added(answer: str) -> "VerifiedRegistration | None":
     try:
         return webauthn.verify_registration_response(
             credential=answer,
-            expected_challenge=_challenge(),
+            expected_challenge=challenge,
             expected_rp_id=_site(),
             expected_origin=_origins(),
             require_user_verification=True,
@@ -80,7 +89,7 @@ def named(answer: str) -> bytes | None:
         return None
 
 
-def signed(answer: str, passkey: Passkey) -> "VerifiedAuthentication | None":
+def signed(answer: str, challenge: bytes, passkey: Passkey) -> "VerifiedAuthentication | None":
     """What an answer proves, when this passkey signed what was asked; else None."""
     import webauthn  # noqa: PLC0415
     from webauthn.helpers.exceptions import WebAuthnException  # noqa: PLC0415
@@ -88,7 +97,7 @@ def signed(answer: str, passkey: Passkey) -> "VerifiedAuthentication | None":
     try:
         return webauthn.verify_authentication_response(
             credential=answer,
-            expected_challenge=_challenge(),
+            expected_challenge=challenge,
             expected_rp_id=_site(),
             expected_origin=_origins(),
             credential_public_key=passkey.public_key,
@@ -99,9 +108,8 @@ def signed(answer: str, passkey: Passkey) -> "VerifiedAuthentication | None":
         return None
 
 
-def _challenge() -> bytes:
-    """What had to be signed; asked for once."""
-    return bytes.fromhex(session.pop(CHALLENGE, ""))
+def _ask(challenge: bytes) -> None:
+    session[CHALLENGE] = f"{challenge.hex()} {int(now().timestamp())}"
 
 
 def _site() -> str:

@@ -125,7 +125,7 @@ def undo(visit_id: UUID) -> BaseResponse:
     return _back(visit_id)
 
 
-@pages.get("/licences")
+@pages.get("/licenses")
 @allowed(*EVERYBODY)
 def licences() -> str:
     """One's own licences: until when, and what each allows where."""
@@ -135,7 +135,7 @@ def licences() -> str:
             return render_template("staff/not_linked.html", clinic=practice.policy(session))
         clinic, today = schedule.home(session, therapist_id, now=context().clock.now())
         held = licensing.held_by(session, therapist_id, on=today)
-    return render_template("staff/licences.html", clinic=clinic, held=held, today=today, labels=labels, words=words)
+    return render_template("staff/licenses.html", clinic=clinic, held=held, today=today, labels=labels, words=words)
 
 
 def _view() -> str:

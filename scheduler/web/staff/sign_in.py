@@ -1,9 +1,12 @@
 """Signing in and out, setting the first password, and coming back to a session that locked itself."""
 
+from typing import Any
+
 from apiflask import APIBlueprint
 from flask import Response, flash, make_response, redirect, render_template, request, session, url_for
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
+from flask_wtf.csrf import generate_csrf
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import EmailField, HiddenField, PasswordField, StringField
 from wtforms.validators import DataRequired, Length
@@ -18,7 +21,18 @@ from scheduler.web.context import context, now
 from scheduler.web.limiting import network
 from scheduler.web.problems import retry_later
 from scheduler.web.staff import passkeys, proof
-from scheduler.web.staff.access import EVERYBODY, TOKEN, allowed, current, is_open, locked, safe, strangers
+from scheduler.web.staff.access import (
+    EVERYBODY,
+    TOKEN,
+    TYPED,
+    allowed,
+    current,
+    is_open,
+    locked,
+    safe,
+    strangers,
+    take_long_forms,
+)
 from scheduler.web.staff.forms import NewPasswordForm, StaffForm
 
 pages = APIBlueprint("sign_in", __name__, url_prefix="/staff", enable_openapi=False)
@@ -44,6 +58,13 @@ class CodeForm(StaffForm):
         description=_("The six digits that your app shows, or one of your printed recovery codes."),
     )
     next = HiddenField()
+
+
+@pages.url_value_preprocessor
+def _longer(endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """What was typed goes through the lock, a file too."""
+    if endpoint == "sign_in.unlock":
+        take_long_forms()
 
 
 @pages.get("/sign-in", endpoint="sign_in")
@@ -129,7 +150,7 @@ def second_factor_given() -> BaseResponse:
         form.code.errors = [gettext("This code is wrong, or was used already.")]
         return _page("staff/second_factor.html", form, 422)
     with transaction(context().engine) as database:
-        sign_in.see(database, token, full=True, now=now())
+        session[TOKEN] = sign_in.complete(database, token, now=now())
     return redirect(safe(form.next.data), 303)
 
 
@@ -157,28 +178,29 @@ def unlock() -> BaseResponse:
         return redirect(url_for("sign_in.sign_in", next=path), 303)
     account = known.account
     try:
-        right = _shows_again(account)
+        right = _shows_again(account, token)
     except TooMany:
         right, problem = False, str(proof.TOO_OFTEN)
     else:
         problem = gettext("That was not right. Try again.")
     if not right:
-        typed = [pair for pair in request.form.items(multi=True) if not pair[0].startswith("unlock_")]
-        return locked(known, path, request.form.get("unlock_method", "GET"), typed, problem)
+        typed = request.form.get(TYPED, "")
+        return locked(known, path, request.form.get("unlock_method", "GET"), typed, problem=problem)
     with transaction(context().engine) as database:
-        sign_in.see(database, token, now=now())
+        sign_in.see(database, token, proved=True, now=now())
     if request.accept_mimetypes.best == "application/json":
         return Response(status=204)
     return redirect(path, 307 if request.form.get("unlock_method") == "POST" else 303)
 
 
-def _shows_again(account: Account) -> bool:
+def _shows_again(account: Account, token: str) -> bool:
     """Whether this is the owner of the account, by password or passkey."""
     credential = request.form.get("unlock_credential")
     if credential:
         found = proof.by_passkey(credential)
     else:
-        found = proof.by_password(account.email, request.form.get("unlock_password", "")[: accounts.LONGEST])
+        typed = request.form.get("unlock_password", "")[: accounts.LONGEST]
+        found = proof.by_password(account.email, typed, session_token=token)
     return found is not None and found.id == account.id
 
 
@@ -201,9 +223,9 @@ def set_password(token: str) -> BaseResponse:
         return _page("staff/set_password.html", form, 422, account=account)
     password_hash = accounts.hashed(form.password.data)
     with transaction(context().engine) as database:
-        account = accounts.of_token(database, token, keys=context().keys, now=now())
+        account = accounts.of_token(database, token, keys=context().keys, now=now(), to_set=True)
         accounts.set_password(database, account, password_hash, by=Actor.of(account.id, network()), now=now())
-        sign_in.forgive(database, sign_in.password_of(account.email), network())
+        sign_in.forgive(database, [sign_in.tries_of_mail(account.email)])
     session.clear()
     session[OFFER] = True
     flash(gettext("Your password is set. Sign in with it now."))
@@ -220,6 +242,7 @@ def _let_in(account: Account, path: str, *, by_passkey: bool) -> BaseResponse:
     offer = session.get(OFFER)
     session.clear()  # nothing that was there before, such as another's token, goes on
     session[TOKEN] = token
+    generate_csrf()  # now, so that pages that load side by side share it
     if not full:
         return redirect(url_for("sign_in.second_factor", next=path), 303)
     return redirect(url_for("account.offer", next=path) if offer and not by_passkey else path, 303)
