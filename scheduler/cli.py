@@ -34,7 +34,7 @@ from scheduler.mail import Mailer
 from scheduler.models import Role
 from scheduler.services import access_goal, accounts, demo, explainer, health, opening, practice, verify
 from scheduler.services.access_goal import Access, Standing
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
@@ -312,7 +312,7 @@ def _staff(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> c
     def add(email: str, role: str, name: str | None, therapist: int | None, locations: tuple[int, ...]) -> None:
         """Let somebody in: print a link, good once and for three days, on which they set their password."""
         with _spoken():
-            new = NewAccount(
+            new = AccountDetails(
                 email=_accepted("EMAIL", accepted.email, email),
                 name=_accepted("--name", accepted.name, name or email.partition("@")[0]),
                 role=Role(role),

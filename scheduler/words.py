@@ -48,6 +48,11 @@ def plain_date(on: date, language: str) -> str:
     return _plain(dates.format_date(on, "long", locale=language))
 
 
+def month_and_day(on: date, language: str) -> str:
+    """A date whose year is not told, as in "March 4"."""
+    return _plain(dates.format_skeleton("MMMMd", on, locale=language))
+
+
 def plain_day(instant: datetime, zone: str, language: str) -> str:
     """The date at a location of an instant far off."""
     return plain_date(local_date(instant, zone_of(zone)), language)

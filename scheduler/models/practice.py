@@ -98,6 +98,11 @@ class License(Base):
     verified_by: Mapped[str | None]
     verified_at: Mapped[datetime | None]
 
+    @property
+    def verified(self) -> bool:
+        """Whether somebody compared it with its source, on a day that is known."""
+        return self.verified_at is not None
+
 
 class StateRule(Base):
     """What a state asks of physical therapists who needle, from a day on; the newest rule that has begun is in force.

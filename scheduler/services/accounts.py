@@ -4,13 +4,13 @@ import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with
@@ -30,38 +30,27 @@ hasher = PasswordHasher()
 
 
 @dataclass(frozen=True, slots=True)
-class NewAccount:
-    """Somebody to be let in. Without `everywhere` they work for `location_ids` only."""
+class AccountDetails:
+    """Who somebody is here, and what they may do: `location_ids`, in order, count only without `everywhere`."""
 
     email: str
     name: str
-    role: Role
+    role: str
     language: str = "en"
     everywhere: bool = True
-    location_ids: Collection[int] = field(default=())
+    location_ids: Collection[int] = ()
     therapist_id: int | None = None
     needs_second_factor: bool = False
 
 
-def add(session: Session, new: NewAccount, *, by: Actor, now: datetime) -> Account:
+class LastAdmin(Conflict):
+    """Nobody would be left who may change the clinic."""
+
+
+def add(session: Session, new: AccountDetails, *, by: Actor, now: datetime) -> Account:
     """Store an account without a password; raise Invalid for an address or a therapist that has one already."""
-    email = new.email.lower()
-    if session.scalars(select(Account.id).where(Account.email == email)).first() is not None:
-        raise Invalid("email", "Somebody has an account with this address already.")
-    _require_own(session, new.therapist_id, but=None)
-    account = Account(
-        email=email,
-        name=new.name,
-        language=new.language,
-        role=new.role,
-        everywhere=new.everywhere,
-        therapist_id=new.therapist_id,
-        needs_second_factor=new.needs_second_factor or new.role == Role.ADMIN,
-        created_at=now,
-    )
-    session.add(account)
-    session.flush()
-    session.add_all(AccountLocation(account_id=account.id, location_id=place) for place in new.location_ids)
+    account = Account(created_at=now)
+    _store(session, account, new)
     audit.record(session, "account.added", account, by=by, now=now, role=new.role)
     return account
 
@@ -73,7 +62,7 @@ def invite(session: Session, account: Account, *, now: datetime) -> None:
 
 def invite_again(session: Session, account: Account, *, by: Actor, now: datetime) -> None:
     """Owe a link to set a password anew; the one before it dies."""
-    account.generation += 1
+    _end_links(session, account)
     session.flush()
     invite(session, account, now=now)
     audit.record(session, "account.invited", account, by=by, now=now)
@@ -85,11 +74,14 @@ def password_token(account: Account, *, keys: Keyring, now: datetime) -> str:
     return keys.sign(SET_PASSWORD, account.id, account.generation, until)
 
 
-def of_token(session: Session, token: str, *, keys: Keyring, now: datetime) -> Account:
-    """The account whose password a link may set; NotFound for one that is used, too old or none of ours."""
+def of_token(session: Session, token: str, *, keys: Keyring, now: datetime, to_set: bool = False) -> Account:
+    """The account whose password a link may set; NotFound for one that is used, too old or none of ours.
+
+    Whoever is `to_set` it keeps the account to themselves: of two with the same link the second finds it used.
+    """
     words = keys.signed(SET_PASSWORD, token) or (0, 0, 0)
     account_id, generation, until = words if len(words) == 3 else (0, 0, 0)  # noqa: PLR2004 as password_token wrote
-    account = session.get(Account, account_id)
+    account = session.get(Account, account_id, with_for_update=to_set, populate_existing=to_set)
     if (
         account is None
         or not account.active
@@ -136,8 +128,8 @@ def matches(password: str, password_hash: str | None) -> bool:
 
 def set_password(session: Session, account: Account, password_hash: str, *, by: Actor, now: datetime) -> None:
     """Change a password: every other link to set one dies, and everybody signed in with the old one is signed out."""
+    _end_links(session, account)
     account.password_hash = password_hash
-    account.generation += 1
     sign_out_everywhere(session, account)
     audit.record(session, "account.password_set", account, by=by, now=now)
 
@@ -145,31 +137,20 @@ def set_password(session: Session, account: Account, password_hash: str, *, by: 
 def disable(session: Session, account: Account, *, by: Actor, now: datetime) -> None:
     """Let somebody in no more, from this moment on; what they did stays theirs. Raises LastAdmin."""
     with _an_admin_stays(session):
+        _end_links(session, account)
         account.active = False
-        account.generation += 1
         sign_out_everywhere(session, account)
     audit.record(session, "account.disabled", account, by=by, now=now)
 
 
+def _end_links(session: Session, account: Account) -> None:
+    """Let every link to set a password die, one too that somebody made since this row was read."""
+    session.refresh(account, ["generation"], with_for_update={"key_share": True})
+    account.generation += 1
+
+
 def sign_out_everywhere(session: Session, account: Account) -> None:
     session.execute(delete(StaffSession).where(StaffSession.account_id == account.id))
-
-
-@dataclass(frozen=True, slots=True)
-class AccountDetails:
-    """What of an account an administrator can change; `location_ids`, in order, count only without `everywhere`."""
-
-    name: str
-    language: str
-    role: str
-    everywhere: bool
-    location_ids: tuple[int, ...]
-    therapist_id: int | None
-    needs_second_factor: bool
-
-
-class LastAdmin(Conflict):
-    """Nobody would be left who may change the clinic."""
 
 
 def details_of(session: Session, account: Account) -> AccountDetails:
@@ -193,20 +174,20 @@ def places_of(session: Session) -> dict[int, frozenset[int]]:
 def change(
     session: Session, account_id: int, details: AccountDetails, *, seal: str, by: Actor, now: datetime
 ) -> Account:
-    """Change what an account may do, from its next page on.
+    """Change an account, from its next page on.
 
-    Raises NotFound, ChangedMeanwhile, LastAdmin, and Invalid for a therapist who has another account.
+    At another address, or when a second factor is asked for from now on, its owner signs in anew.
+    Raises NotFound, ChangedMeanwhile, LastAdmin, and Invalid for an address or a therapist of another account.
     """
     with _an_admin_stays(session):
         account = edits.locked(session, Account, account_id)
         before = details_of(session, account)
         edits.require_seen(before, seal)
-        _require_own(session, details.therapist_id, but=account_id)
-        edits.write(account, details)
-        account.needs_second_factor = details.needs_second_factor or details.role == Role.ADMIN
-        session.execute(delete(AccountLocation).where(AccountLocation.account_id == account_id))
-        session.add_all(AccountLocation(account_id=account_id, location_id=place) for place in details.location_ids)
-        session.flush()
+        _store(session, account, details)
+        if account.needs_second_factor and not before.needs_second_factor:
+            sign_out_everywhere(session, account)  # those sessions were opened by a password alone
+        if account.email != before.email:
+            _move(session, account, before.email, now)
     edits.note(session, "account.changed", account, before, details_of(session, account), by=by, now=now)
     return account
 
@@ -219,10 +200,35 @@ def enable(session: Session, account_id: int, *, by: Actor, now: datetime) -> No
         audit.record(session, "account.enabled", account, by=by, now=now)
 
 
-def _require_own(session: Session, therapist_id: int | None, *, but: int | None) -> None:
-    linked = select(Account.id).where(Account.therapist_id == therapist_id)
-    if therapist_id is not None and any(found != but for found in session.scalars(linked)):
+def _store(session: Session, account: Account, details: AccountDetails) -> None:
+    email = details.email.lower()
+    if _taken(session, Account.email == email, account):
+        raise Invalid("email", "Somebody has an account with this address already.")
+    if details.therapist_id is not None and _taken(session, Account.therapist_id == details.therapist_id, account):
         raise Invalid("therapist_id", "This therapist has an account already.")
+    edits.write(account, details)
+    account.email = email
+    account.needs_second_factor = details.needs_second_factor or details.role == Role.ADMIN
+    session.add(account)
+    session.flush()
+    session.execute(delete(AccountLocation).where(AccountLocation.account_id == account.id))
+    session.add_all(AccountLocation(account_id=account.id, location_id=place) for place in details.location_ids)
+    session.flush()
+
+
+def _taken(session: Session, same: ColumnElement[bool], account: Account) -> bool:
+    """Whether another account than this one has the same."""
+    return any(found != account.id for found in session.scalars(select(Account.id).where(same)))
+
+
+def _move(session: Session, account: Account, old: str, now: datetime) -> None:
+    """Follow a corrected address: links sent to the old one die, and whoever reads mail there is told, or invited."""
+    _end_links(session, account)
+    sign_out_everywhere(session, account)
+    if account.password_hash is None:
+        invite(session, account, now=now)
+    else:
+        notices.owe(session, account.id, Kind.ADDRESS_CHANGED, old, now=now)
 
 
 @contextmanager

@@ -2,32 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scheduler.models import (
-    Appointment,
-    Fate,
-    License,
-    Location,
-    OutboxMessage,
-    StateRule,
-    Therapist,
-)
-from scheduler.services import staffing
+from scheduler.models import Appointment, Fate, License, Location, OutboxMessage, StateRule, Therapist, WorkingHours
+from scheduler.services import consequences, hours, practice, staffing
+from scheduler.services.hours import Unlicensed
 from scheduler.services.staffing import Places
 from scheduler.timeline import DAY
 
-ENDS_SOON = 60 * DAY
+ENDS_SOON, ENDED_LATELY = 60 * DAY, 365 * DAY
 DUE_SOON = 30 * DAY
 FAILED_SINCE = 30 * DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """`ending` are licences without one that goes on; a rule that is due is the newest of its state."""
+    """`ending` are licences without one that goes on; a rule that is due is the newest of its state.
+
+    `unfit` counts the visits ahead that hours, licences, people and places as they now stand do not allow.
+    """
 
     ending: list[tuple[License, Therapist]]
     unverified: int
@@ -35,14 +31,17 @@ class Attention:
     states_without_rule: list[str]
     failed_messages: int
     not_open: list[Location]
+    unlicensed: list[Unlicensed]
+    unfit: int
 
     def __bool__(self) -> bool:
-        lists = (self.ending, self.rules_due, self.states_without_rule, self.not_open)
-        return bool(self.unverified or self.failed_messages or any(lists))
+        lists = (self.ending, self.rules_due, self.states_without_rule, self.not_open, self.unlicensed)
+        return bool(self.unverified or self.failed_messages or self.unfit or any(lists))
 
 
 def needed(session: Session, places: Places, *, now: datetime) -> Attention:
-    """Of the whole clinic, or of some places and those who work there. Six queries at any size."""
+    """Of the whole clinic, or of some places and those who work there. As many queries at any size."""
+    today = practice.today(session, now=now)
     held = session.execute(
         select(License, Therapist)
         .join(Therapist, Therapist.id == License.therapist_id)
@@ -55,22 +54,24 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
     newest = {rule.state: rule for rule in session.scalars(select(StateRule).order_by(StateRule.valid_from))}
     due = (newest[state] for state in sorted(states & newest.keys()))
     return Attention(
-        ending=_ending([(licence, therapist) for licence, therapist in held], now),
-        unverified=sum(licence.verified_at is None for licence, _ in held if licence.valid_until >= now.date()),
-        rules_due=[rule for rule in due if rule.review_on <= (now + DUE_SOON).date()],
+        ending=_ending([(licence, therapist) for licence, therapist in held], today),
+        unverified=sum(not licence.verified for licence, _ in held if licence.valid_until >= today),
+        rules_due=[rule for rule in due if rule.review_on <= today + DUE_SOON],
         states_without_rule=sorted(states - newest.keys()),
         failed_messages=_failed(session, places, now),
-        not_open=[place for place in own if not place.open_online],
+        not_open=[place for place in own if place.active and not place.online],
+        unlicensed=hours.unlicensed(session, WorkingHours.location_id.in_([place.id for place in own]), now=now),
+        unfit=sum(places is None or hit.location_id in places for hit in consequences.unfit(session, now=now)),
     )
 
 
-def _ending(held: Sequence[tuple[License, Therapist]], now: datetime) -> list[tuple[License, Therapist]]:
-    """Licences that end soon or have ended within a year, and are the last of their kind."""
+def _ending(held: Sequence[tuple[License, Therapist]], today: date) -> list[tuple[License, Therapist]]:
+    """Licences that end soon or have ended lately, and are the last of their kind."""
     last: dict[tuple[int, str, str], tuple[License, Therapist]] = {}
     for licence, therapist in held:  # in the order of their ends
         last[licence.therapist_id, licence.kind, licence.state] = (licence, therapist)
-    soon, long_ago = (now + ENDS_SOON).date(), (now - timedelta(days=365)).date()
-    return [(licence, therapist) for licence, therapist in last.values() if long_ago < licence.valid_until <= soon]
+    near = (today - ENDED_LATELY, today + ENDS_SOON)
+    return [(licence, therapist) for licence, therapist in last.values() if near[0] < licence.valid_until <= near[1]]
 
 
 def _failed(session: Session, places: Places, now: datetime) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import MICROSECOND
 from scheduler.errors import Invalid
-from scheduler.models import Account, Appointment, AuditEvent, Location
+from scheduler.models import Account, Appointment, AuditEvent
 from scheduler.services import audit
 from scheduler.timeline import EPOCH
 
@@ -127,12 +127,6 @@ def actions(session: Session) -> list[str]:
     following = select(func.min(AuditEvent.action)).where(AuditEvent.action > first.c.action).scalar_subquery()
     known = first.union_all(select(following).where(first.c.action.is_not(None)))
     return list(session.scalars(select(known.c.action).where(known.c.action.is_not(None))))
-
-
-def zone(session: Session) -> str:
-    """The time zone that most locations share: what the times of the record are told in."""
-    places = select(Location.time_zone).group_by(Location.time_zone)
-    return session.scalars(places.order_by(func.count().desc(), Location.time_zone).limit(1)).first() or "UTC"
 
 
 def patient_of(session: Session, record: Record | None) -> Record | None:

@@ -3,20 +3,19 @@
 Nothing is deleted that visits name: a place or a kind of visit stops being active, a new rule begins on a day.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
 from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, ClinicPolicy, Location, StateRule
-from scheduler.services import audit, consequences, edits, hours, slots
+from scheduler.services import audit, consequences, edits, hours, opening, slots
 from scheduler.services.audit import Actor
 from scheduler.timeline import local_date, zone_of
-
-NAME_TAKEN = "There is one with this name already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,8 @@ class PolicyDetails:
 
 @dataclass(frozen=True, slots=True)
 class LocationDetails:
+    """What of a place can be changed; whether patients book there online is asked of `opening`."""
+
     name: str
     area: str
     address: str
@@ -41,7 +42,6 @@ class LocationDetails:
     time_zone: str
     phone: str
     directions: str | None = None
-    online: bool = False
     active: bool = True
 
 
@@ -81,10 +81,10 @@ def change_policy(session: Session, details: PolicyDetails, *, seal: str, by: Ac
 
 
 def add_location(session: Session, details: LocationDetails, *, by: Actor, now: datetime) -> Location:
-    """Raises Invalid for a name that another place has."""
+    """Raises Invalid for a name that another place has. Patients book there once it is opened for them."""
     consequences.alone(session)
-    _require_free(session, Location.name, details.name, Location.id, but=None)
-    location = Location(**asdict(details))
+    _require_free(session, Location, details.name, but=None)
+    location = Location(**asdict(details), online=False)
     session.add(location)
     session.flush()
     audit.record(session, "location.added", location, by=by, now=now, **edits.plain(details))
@@ -103,6 +103,8 @@ def change_location(
 ) -> None:
     """Change a place; hours there follow its clock, and a place that is not active has no times.
 
+    One that closes is closed to patients too, until `opening.open_online` finds it ready anew.
+
     Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, VisitsHit, and HoursClash when somebody
     would work there and elsewhere at once.
     """
@@ -110,7 +112,7 @@ def change_location(
     location = edits.locked(session, Location, location_id)
     before = edits.read_off(LocationDetails, location)
     edits.require_seen(before, seal)
-    _require_free(session, Location.name, details.name, Location.id, but=location_id)
+    _require_free(session, Location, details.name, but=location_id)
     planned_by = (before.state, before.time_zone, before.active)
     concerned: set[int] = set()
     if planned_by != (details.state, details.time_zone, details.active):
@@ -121,12 +123,14 @@ def change_location(
         if concerned:
             hours.require_none_elsewhere(session, location_id, now=now)
     edits.note(session, "location.changed", location, before, details, by=by, now=now)
+    if not location.active:
+        opening.set_online(session, location, online=False, by=by, now=now)
 
 
 def add_type(session: Session, details: TypeDetails, *, by: Actor, now: datetime) -> AppointmentType:
     """Raises Invalid for a name that another kind has."""
     consequences.alone(session)
-    _require_free(session, AppointmentType.name, details.name, AppointmentType.id, but=None)
+    _require_free(session, AppointmentType, details.name, but=None)
     longest = slots.longest_visit(session)
     kind = AppointmentType(position=_last_position(session) + 1)
     edits.write(kind, details)
@@ -157,7 +161,7 @@ def change_type(
     kind = edits.locked(session, AppointmentType, type_id)
     before = type_details(session, kind)
     edits.require_seen(before, seal)
-    _require_free(session, AppointmentType.name, details.name, AppointmentType.id, but=type_id)
+    _require_free(session, AppointmentType, details.name, but=type_id)
     longest = slots.longest_visit(session)
     unfit = {hit.visit_id for hit in _unfit_if_needled(session, before, details, now)}
     edits.write(kind, details)
@@ -184,7 +188,7 @@ def add_rule(session: Session, details: RuleDetails, *, agreed: str | None, by: 
     known = session.scalars(select(StateRule.valid_from).where(StateRule.state == details.state)).all()
     if known and details.valid_from <= max(known):
         raise Invalid("valid_from", "A rule of this state begins on this day or later already.")
-    if known and details.valid_from < _today(session, details.state, now):
+    if known and details.valid_from < _today(session, now)[details.state]:
         raise Invalid("valid_from", "This day has passed.")
     with consequences.weighed(session, _working_in(session, details.state, now), agreed=agreed, now=now):
         rule = StateRule(**asdict(details))
@@ -210,7 +214,7 @@ def remove_rule(session: Session, rule_id: int, *, agreed: str | None, by: Actor
     """Take back a rule that has not begun. Raises NotFound, Invalid for one that has, VisitsHit."""
     consequences.alone(session)
     rule = edits.locked(session, StateRule, rule_id)
-    if rule.valid_from <= _today(session, rule.state, now):
+    if rule.id not in not_begun(session, [rule], now=now):
         raise Invalid("valid_from", "This rule has begun; a new one can follow it.")
     with consequences.weighed(session, _working_in(session, rule.state, now), agreed=agreed, now=now):
         details = edits.plain(edits.read_off(RuleDetails, rule))
@@ -220,16 +224,16 @@ def remove_rule(session: Session, rule_id: int, *, agreed: str | None, by: Actor
 
 def not_begun(session: Session, rules: Iterable[StateRule], *, now: datetime) -> set[int]:
     """Which of these rules hold from a later day on only, wherever in their state one looks at the calendar."""
-    today: dict[str, date] = {}
+    today = _today(session, now)
+    return {rule.id for rule in rules if rule.valid_from > today[rule.state]}
+
+
+def _today(session: Session, now: datetime) -> Mapping[str, date]:
+    """The day that it is in each state, by the clock of the place that is furthest on."""
+    today: dict[str, date] = defaultdict(now.date)
     for state, zone in session.execute(select(Location.state, Location.time_zone)):
         today[state] = max(today.get(state, date.min), local_date(now, zone_of(zone)))
-    return {rule.id for rule in rules if rule.valid_from > today.get(rule.state, now.date())}
-
-
-def _today(session: Session, state: str, now: datetime) -> date:
-    """The day that it is in a state, by the clock of the place that is furthest on."""
-    zones = session.scalars(select(Location.time_zone).where(Location.state == state)).all()
-    return max((local_date(now, zone_of(zone)) for zone in zones), default=now.date())
+    return today
 
 
 def _working_in(session: Session, state: str, now: datetime) -> set[int]:
@@ -274,13 +278,8 @@ def _arrange(session: Session, kind: AppointmentType, place: int) -> None:
 
 
 def _require_free(
-    session: Session,
-    column: InstrumentedAttribute[str],
-    name: str,
-    key: InstrumentedAttribute[int],
-    *,
-    but: int | None,
+    session: Session, table: type[Location] | type[AppointmentType], name: str, *, but: int | None
 ) -> None:
-    same: Iterable[int] = session.scalars(select(key).where(column == name))
+    same = session.scalars(select(table.id).where(table.name == name))
     if any(found != but for found in same):
-        raise Invalid("name", NAME_TAKEN)
+        raise Invalid("name", "There is one with this name already.")

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, func, insert, literal, select, update
@@ -37,7 +37,7 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import accounts, audit, explainer, practice, slots
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.timeline import CELL, Stretch, next_cell
 
@@ -144,7 +144,7 @@ def _people(session: Session, therapist: Therapist, now: datetime) -> None:
     password_hash = accounts.hashed(PASSWORD)
     for email, name, role in PEOPLE:
         own = therapist if role == Role.THERAPIST else None
-        new = NewAccount(email, name or therapist.name, role, therapist_id=own.id if own else None)
+        new = AccountDetails(email, name or therapist.name, role, therapist_id=own.id if own else None)
         account = accounts.add(session, new, by=Actor("demo"), now=now)
         account.needs_second_factor, account.password_hash = False, password_hash
 
@@ -213,6 +213,7 @@ def _licences(therapist: Therapist, state: str, today: date) -> Iterator[License
             valid_until=today + timedelta(days=700),
             evidence="Invented for the demonstration",
             verified_by="demo",
+            verified_at=datetime.combine(today - timedelta(days=400), time(12), UTC),
         )
 
 

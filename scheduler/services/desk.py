@@ -166,7 +166,7 @@ def find_patients(session: Session, asked: str, places: Places, *, after: UUID |
     """
     wanted = select(Patient).where(_matching(asked), _seen(places))
     if after is not None:
-        last = session.get(Patient, after)
+        last = session.scalars(select(Patient).where(Patient.id == after, _seen(places))).one_or_none()
         if last is None:
             raise NotFound("There is no such patient.")
         as_old = and_(Patient.created_at == last.created_at, Patient.id < last.id)

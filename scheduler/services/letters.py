@@ -132,7 +132,7 @@ def _staff_letter(
     return StaffLetter(
         message_id=message.id,
         kind=kind,
-        recipient=account.email,
+        recipient=message.about or "" if kind == Kind.ADDRESS_CHANGED else account.email,
         language=account.language,
         clinic=clinic,
         about=message.about or "",

@@ -60,6 +60,10 @@ class Licences:
     def may_treat(self, therapist_id: int, state: str, day: date) -> bool:
         return self._holds(therapist_id, PT, state, day)
 
+    def may_treat_from(self, therapist_id: int, state: str, day: date) -> bool:
+        """Whether they may treat there on that day or on any later one."""
+        return any(last >= day for _, last in self.periods.get((therapist_id, PT, state), ()))
+
     def may_needle(self, therapist_id: int, state: str, day: date) -> bool:
         """Whether a visit with needling may start that day: the rule then in force and the licences it asks for."""
         rule = self.rule_on(state, day)

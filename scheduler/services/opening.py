@@ -26,9 +26,10 @@ from scheduler.models import (
     Therapist,
     WorkingHours,
 )
-from scheduler.services import accounts, audit, explainer, licensing, notices, practice
-from scheduler.services.accounts import NewAccount
+from scheduler.services import accounts, audit, edits, explainer, licensing, notices, practice, reminders
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
+from scheduler.services.reminders import Began
 from scheduler.timeline import local_date, zone_of
 from scheduler.words import DEFAULT_LANGUAGE
 
@@ -96,7 +97,7 @@ def require_setup(session: Session, token: str, *, keys: Keyring) -> None:
 
 
 def add_first_admin(
-    session: Session, token: str, new: NewAccount, password_hash: str, *, by: Actor, keys: Keyring, now: datetime
+    session: Session, token: str, new: AccountDetails, password_hash: str, *, by: Actor, keys: Keyring, now: datetime
 ) -> Account:
     """Make the first administrator; of two at the same moment one wins. Raises NotFound, or Invalid for the e-mail."""
     alone_with(session, SETUP)
@@ -106,7 +107,7 @@ def add_first_admin(
     return account
 
 
-def require_known(session: Session, new: NewAccount) -> None:
+def require_known(session: Session, new: AccountDetails) -> None:
     """Raise Invalid for a therapist or a location that there is not."""
     if new.therapist_id is not None and session.get(Therapist, new.therapist_id) is None:
         raise Invalid("therapist", f"There is no therapist with the id {new.therapist_id}.")
@@ -149,12 +150,28 @@ def open_online(session: Session, location_id: int, *, by: Actor, now: datetime)
     (place,) = (place for place in standing.places if place.location.id == location_id)
     if standing.to_do(place):
         raise NotReady("This location is not ready yet.")
-    _set_online(session, location, online=True, by=by, now=now)
+    set_online(session, location, online=True, by=by, now=now)
 
 
 def close_online(session: Session, location_id: int, *, by: Actor, now: datetime) -> None:
     """Let only staff book at a place, from now on; visits that are booked stay. Raises NotFound."""
-    _set_online(session, _place(session, location_id), online=False, by=by, now=now)
+    set_online(session, _place(session, location_id), online=False, by=by, now=now)
+
+
+def set_online(session: Session, location: Location, *, online: bool, by: Actor, now: datetime) -> None:
+    """Let patients book at a place or not, whatever is missing there."""
+    if location.online != online:
+        location.online = online
+        audit.record(session, "location.changed", location, by=by, now=now, online=[not online, online])
+
+
+def start_reminders(session: Session, *, by: Actor, now: datetime) -> Began | None:
+    """From now on tell the patients of imported visits what others are told; None when that has begun already."""
+    began = reminders.begin_imported(session, now=now)
+    if began is not None:
+        policy = practice.policy(session)
+        audit.record(session, "moving_in.reminders_started", policy, by=by, now=now, visits=began.visits)
+    return began
 
 
 def send_test(session: Session, account_id: int, *, now: datetime) -> None:
@@ -163,16 +180,10 @@ def send_test(session: Session, account_id: int, *, now: datetime) -> None:
 
 
 def _place(session: Session, location_id: int) -> Location:
-    location = session.get(Location, location_id, with_for_update=True, populate_existing=True)
-    if location is None or not location.active:
+    location = edits.locked(session, Location, location_id)
+    if not location.active:
         raise NotFound("There is no such location.")
     return location
-
-
-def _set_online(session: Session, location: Location, *, online: bool, by: Actor, now: datetime) -> None:
-    if location.online != online:
-        location.online = online
-        audit.record(session, "location.changed", location, by=by, now=now, online=[not online, online])
 
 
 def _looked_through(session: Session, row: ClinicPolicy | ExplainerVersion) -> bool:

@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import date, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from config import PolicyStart
 from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, ClinicPolicy, Location, Therapist, TherapistLanguage, WorkingHours
+from scheduler.timeline import local_date, zone_of
 
 
 def policy(session: Session) -> ClinicPolicy:
@@ -25,6 +27,17 @@ def start_policy(session: Session, start: PolicyStart) -> None:
 def locations(session: Session) -> Sequence[Location]:
     """Where the clinic works, by name."""
     return session.scalars(select(Location).where(Location.active).order_by(Location.name)).all()
+
+
+def zone(session: Session) -> str:
+    """The time zone that most locations share: what is told in it concerns the whole clinic."""
+    places = select(Location.time_zone).group_by(Location.time_zone)
+    return session.scalars(places.order_by(func.count().desc(), Location.time_zone).limit(1)).first() or "UTC"
+
+
+def today(session: Session, *, now: datetime) -> date:
+    """The day that it is at most locations."""
+    return local_date(now, zone_of(zone(session)))
 
 
 def online_locations(session: Session) -> Sequence[Location]:

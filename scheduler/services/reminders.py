@@ -1,12 +1,12 @@
 """Which messages a visit owes, decided in the transaction that changes the visit."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.orm import Session
 
 from scheduler.db import database_now
@@ -23,6 +23,15 @@ class Began:
 
     visits: int
     messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What beginning to remind now would come to: how many patients get how many messages, the first of them when."""
+
+    patients: int
+    messages: int
+    first: datetime | None
 
 
 def plan(session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime) -> None:
@@ -68,16 +77,28 @@ def begin_imported(session: Session, *, now: datetime) -> Began | None:
     if policy.imported_reminded_at is not None:
         return None
     policy.imported_reminded_at = now
-    ahead = (
+    visits = session.scalars(_imported_ahead(now).with_for_update(of=Appointment)).all()
+    return Began(len(visits), _owe_reminders(session, visits, policy, now))
+
+
+def imported_ahead(session: Session, *, now: datetime) -> Ahead:
+    """What `begin_imported` would owe now."""
+    policy = session.get_one(ClinicPolicy, 1)
+    visits = session.scalars(_imported_ahead(now)).all()
+    owed = [(visit.patient_id, due_at) for visit, due_at, _ in _useful(visits, policy, now)]
+    first = min((due_at for _, due_at in owed), default=None)
+    return Ahead(len({patient_id for patient_id, _ in owed}), len(owed), first)
+
+
+def _imported_ahead(now: datetime) -> Select[Appointment]:
+    """The visits from another program of which their patients can be reminded."""
+    return (
         select(Appointment)
         .join(Patient, Patient.id == Appointment.patient_id)
         .where(Appointment.imported_as.is_not(None), Appointment.status == Status.BOOKED, Appointment.starts_at > now)
         .where(Patient.email.is_not(None), Patient.remind_by_email)
         .order_by(Appointment.id)
-        .with_for_update(of=Appointment)
     )
-    visits = session.scalars(ahead).all()
-    return Began(len(visits), _owe_reminders(session, visits, policy, now))
 
 
 def silent(session: Session, appointment: Appointment) -> bool:
@@ -141,11 +162,18 @@ def _values(
 def _owe_reminders(session: Session, visits: Sequence[Appointment], policy: ClinicPolicy, now: datetime) -> int:
     """Owe each visit the reminders whose time has not passed; no confirmation comes just before them."""
     values = [
-        _values(visit, Kind.REMINDER, visit.starts_at - offset, now, offset)
-        for visit in visits
-        for channel, offset in offsets(policy.reminders)
-        if channel == Channel.EMAIL and visit.starts_at - offset > now
+        _values(visit, Kind.REMINDER, due_at, now, offset) for visit, due_at, offset in _useful(visits, policy, now)
     ]
     if values:
         session.execute(insert(OutboxMessage), values)
     return len(values)
+
+
+def _useful(
+    visits: Sequence[Appointment], policy: ClinicPolicy, now: datetime
+) -> Iterator[tuple[Appointment, datetime, timedelta]]:
+    """The reminders by mail whose time has not passed: of which visit, when, and how long before it."""
+    for visit in visits:
+        for channel, offset in offsets(policy.reminders):
+            if channel == Channel.EMAIL and visit.starts_at - offset > now:
+                yield visit, visit.starts_at - offset, offset

@@ -50,7 +50,6 @@ from scheduler.services import audit, outbox
 from scheduler.timeline import DAY, first_instant, local_date, zone_of
 
 HOUR = timedelta(hours=1)
-MONTHS_BEFORE, MONTHS_AHEAD = 5, 1
 Key = TypeVar("Key")
 Asked = ColumnElement[Any] | InstrumentedAttribute[Any]
 

@@ -5,17 +5,16 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, delete, or_, select, true
+from sqlalchemy import ColumnElement, and_, delete, or_, select, true
 from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
-from scheduler.models import License, StateRule, Therapist, TherapistLanguage, WorkingHours
+from scheduler.models import Appointment, License, StateRule, Therapist, TherapistLanguage, WorkingHours
 from scheduler.services import audit, consequences, edits
 from scheduler.services.audit import Actor
 from scheduler.services.licensing import PT
 
 Places = Collection[int] | None  # None is everywhere
-NUMBER_KNOWN = "This therapist has this license already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,13 @@ def works_at(places: Places) -> ColumnElement[bool]:
 
 
 def works_only_at(places: Places) -> ColumnElement[bool]:
-    """Therapists who have hours at none but these places; they may have none yet."""
-    elsewhere = select(WorkingHours.therapist_id)
-    return true() if places is None else Therapist.id.not_in(elsewhere.where(WorkingHours.location_id.not_in(places)))
+    """Therapists who have hours and visits at none but these places; they may have none yet."""
+    if places is None:
+        return true()
+    return and_(
+        Therapist.id.not_in(select(WorkingHours.therapist_id).where(WorkingHours.location_id.not_in(places))),
+        Therapist.id.not_in(select(Appointment.therapist_id).where(Appointment.location_id.not_in(places))),
+    )
 
 
 def add_therapist(session: Session, details: TherapistDetails, *, by: Actor, now: datetime) -> Therapist:
@@ -171,4 +174,4 @@ def _require_new(session: Session, therapist_id: int, details: LicenseDetails, *
         License.number == details.number,
     )
     if any(found != but for found in session.scalars(same)):
-        raise Invalid("number", NUMBER_KNOWN)
+        raise Invalid("number", "This therapist has this license already.")

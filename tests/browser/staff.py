@@ -10,7 +10,7 @@ from scheduler.db import transaction
 from scheduler.keys import Keyring
 from scheduler.models import Appointment, Location, Needling, Patient, Role, Status
 from scheduler.services import accounts
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.timeline import DAY, first_instant, local_date, zone_of
 from tests.browser.visitor import Visitor
@@ -41,7 +41,7 @@ def a_day(engine: Engine, therapist_id: int) -> Day:
     last = select(Appointment).where(*own, far).order_by(Appointment.starts_at.desc()).limit(len(HOURS))
     with transaction(engine) as session:
         email = f"{uuid4().hex}@clinic.example"
-        new = NewAccount(email, "Some therapist", Role.THERAPIST, therapist_id=therapist_id)
+        new = AccountDetails(email, "Some therapist", Role.THERAPIST, therapist_id=therapist_id)
         accounts.add(session, new, by=Actor("test"), now=datetime.now(UTC)).password_hash = PASSWORD_HASH
         visits = []
         near = Appointment.starts_at < datetime.now(UTC) + 2 * DAY

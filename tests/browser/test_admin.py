@@ -60,7 +60,6 @@ def adds_a_location(admin: Visitor, name: str) -> None:
         admin.types(label, text)
     chooses(admin, "State", "IL")
     chooses(admin, "Time zone", "America/Chicago")
-    admin.field("Patients can book here online").check()
     saves(admin, "Locations")
 
 
@@ -93,6 +92,14 @@ def adds_a_therapist(admin: Visitor, name: str, place: str) -> None:
     saves(admin, f"{name}, PT, DPT")
 
 
+def opens_online(admin: Visitor, place: str) -> None:
+    admin.presses("Moving in")
+    for button in admin.page.get_by_role("button", name="I have read it").all()[::-1]:
+        button.click()
+    admin.page.get_by_role("button", name=f"Open online booking {place}").click()
+    expect(admin.page.get_by_text("Patients can book there now.")).to_be_visible()
+
+
 def would_let_go(admin: Visitor, name: str) -> None:
     """What that would do to the visit is told first, and nothing that was changed is lost."""
     admin.presses("Change name, languages, or whether they work here")
@@ -115,6 +122,7 @@ def test_from_a_new_location_to_the_first_visit_booked_there(
         adds_a_location(admin, place)
         adds_a_kind(admin, kind)
         adds_a_therapist(admin, therapist, place)
+        opens_online(admin, place)
         with visiting(browser, server, width=width, javascript=javascript) as patient:
             patient.opens("/book")
             patient.page.locator("summary").click()
@@ -130,6 +138,8 @@ def test_from_a_new_location_to_the_first_visit_booked_there(
             patient.reads("Your visit is booked")
             visit = patient.visit()
             assert (visit["location"]["name"], visit["therapist"]["name"]) == (place, therapist)
+        admin.opens("/admin/therapists")
+        admin.presses(f"{therapist}, PT, DPT")
         would_let_go(admin, therapist)
 
 

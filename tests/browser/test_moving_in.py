@@ -172,7 +172,7 @@ def test_a_clinic_moves_in_and_takes_its_first_booking(
         for page in ("/admin/types/new", "/admin/locations/new", "/admin/rules/new"):
             enters(admin, page)
         visitor.opens("/admin/moving-in")
-        admin.sees("steps are left before patients can book here.")
+        admin.sees("Before patients can book here:")
         admin.brings("Therapists", brought["Therapists"])
         visitor.presses("Store 1 line")
         enters(admin, "/admin/therapists/1/licenses/new")
@@ -182,7 +182,7 @@ def test_a_clinic_moves_in_and_takes_its_first_booking(
         admin.brings("Patients", brought["Patients"])
         visitor.presses("Store 2 lines")
         admin.brings("Booked visits", brought["Booked visits"])
-        admin.sees("there is no type of visit “PT re-eval”")
+        admin.sees("there is no kind of visit “PT re-eval”")
         admin.chooses("PT re-eval", "Follow-up")
         visitor.presses("Try again")
         admin.reads("Try: Booked visits")
@@ -190,6 +190,8 @@ def test_a_clinic_moves_in_and_takes_its_first_booking(
         visitor.presses("Store 1 line, leave out the rest")
         admin.reads("Moving in")
         admin.sees("1 imported visit is ahead.")
+        visitor.presses("Start reminders")
+        admin.reads("Start reminders for imported visits")
         visitor.presses("Start reminders")
         admin.sees("Reminders begin")
         for _ in range(2):

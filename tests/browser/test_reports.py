@@ -106,15 +106,15 @@ def test_the_audit_answers_who_did_what_to_a_visit(browser: Browser, lived_in_se
     with admin(browser, lived_in_server, "/admin/audit", width) as somebody:
         somebody.reads("Audit")
         assert found(somebody) == {}
-        somebody.field("What").select_option(label="Visit: Cancelled")
+        somebody.field("What").select_option(label="Visit: Canceled")
         somebody.types("Network address", "203.0.113.7")
         somebody.presses("Search")
         entries = somebody.page.locator(".deeds li")
         assert entries.count() == 50
-        assert set(entries.locator("strong").all_inner_texts()) == {"Cancelled"}
+        assert set(entries.locator("strong").all_inner_texts()) == {"Canceled"}
         newest = entries.locator("time").first.get_attribute("datetime")
         somebody.presses("Older")
         assert str(entries.locator("time").first.get_attribute("datetime")) < str(newest)
         entries.first.get_by_role("link", name="All about it").click()
-        assert set(entries.locator("strong").all_inner_texts()) == {"Cancelled", "Booked"}
+        assert set(entries.locator("strong").all_inner_texts()) == {"Canceled", "Booked"}
         assert found(somebody) == {}

@@ -6,9 +6,10 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import NotBookable
 from scheduler.models import Account, Appointment, Patient, Therapist, WorkingHours
-from scheduler.services import booking, moving_in, reminders, verify
+from scheduler.services import booking, reminders, verify
 from scheduler.services.audit import Actor
-from scheduler.services.import_lines import Outcome, What
+from scheduler.services.moving import moving_in
+from scheduler.services.moving.import_lines import Outcome, What
 from tests.clinic import Clinic, at, rows
 from tests.server import at_once
 from tests.services.test_moving_in import HEADER, VISIT, file_of, stored

@@ -13,7 +13,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
 from scheduler.models import AuditEvent, Role
-from scheduler.services import audit, audit_log
+from scheduler.services import audit, audit_log, practice
 from scheduler.services.audit import Actor
 from scheduler.services.audit_log import CHANGES, LOOKS, Find, Moment, Record
 from scheduler.timeline import DAY
@@ -197,15 +197,15 @@ def test_what_ends_no_page_is_refused(written: str) -> None:
 
 def test_times_are_told_in_the_zone_of_most_locations(engine: Engine, clinic: Clinic) -> None:
     with reading(engine) as session:
-        assert audit_log.zone(session) == "America/Chicago"
+        assert practice.zone(session) == "America/Chicago"
     for number in range(2):
         clinic.add_location(f"Denver {number}", "America/Denver", "CO")
     with reading(engine) as session:
-        assert audit_log.zone(session) == "America/Denver"
+        assert practice.zone(session) == "America/Denver"
     with transaction(engine) as session:
         session.execute(text("UPDATE location SET time_zone = 'America/Phoenix' WHERE name = 'Denver 0'"))
     with reading(engine) as session:
-        assert audit_log.zone(session) == "America/Chicago"  # as many of each: the first by name
+        assert practice.zone(session) == "America/Chicago"  # as many of each: the first by name
 
 
 def test_a_visit_leads_to_its_patient(engine: Engine, clinic: Clinic, clock: FixedClock) -> None:

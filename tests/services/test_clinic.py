@@ -13,7 +13,7 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound
 from scheduler.models import AppointmentType, ClinicPolicy, Location, StateRule
 from scheduler.services import clinic as changes
-from scheduler.services import consequences, edits, practice
+from scheduler.services import consequences, edits, opening, practice
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
 from scheduler.services.consequences import VisitsHit, Why
 from scheduler.services.edits import ChangedMeanwhile
@@ -24,9 +24,7 @@ from tests.services.test_hours import ADMIN, audited, broken, days_offered
 from tests.services.test_queries import statements
 
 TODAY = date(2026, 11, 23)
-HERE = LocationDetails(
-    "Denver", "Denver", "2 Main Street", "CO", "America/Denver", "+1 555 0101", "Second floor", online=True
-)
+HERE = LocationDetails("Denver", "Denver", "2 Main Street", "CO", "America/Denver", "+1 555 0101", "Second floor")
 LONG_VISIT = TypeDetails("Whole morning", 240, 15, new_patient=False, includes_needling=False, place=1)
 NEW_RULE = RuleDetails("IL", TODAY, "forbidden", None, None, "a statute", FAR_AHEAD)
 
@@ -126,13 +124,16 @@ def test_a_place_that_closes_has_no_times_and_tells_of_its_visits(clinic: Clinic
     assert [hit.why for hit in told.hits] == [Why.LOCATION_CLOSED]
     assert clinic.offers() == []
     change_place(clinic, active=True)
-    assert clinic.offers()
+    assert clinic.offers(by_staff=True)
+    assert clinic.offers() == []
     assert broken(clinic) == {}
+    assert ("location.changed", "1", {"online": [True, False]}) in audited(clinic.engine)
 
 
 def test_a_place_that_is_not_online_keeps_its_times_for_the_staff(clinic: Clinic) -> None:
     clinic.book(str(clinic.offers()[0].slot))
-    change_place(clinic, online=False)
+    with transaction(clinic.engine) as session:
+        opening.close_online(session, 1, by=ADMIN, now=clinic.clock.now())
     assert clinic.offers() == []
     assert clinic.offers(by_staff=True)
     assert broken(clinic) == {}

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import Engine, select, update
 from uuid6 import uuid7
 
+from scheduler import accepted
 from scheduler.clock import FixedClock
-from scheduler.csv_cells import read
+from scheduler.csv_cells import defused, read
 from scheduler.db import reading, transaction
 from scheduler.errors import SlotTaken
 from scheduler.models import (
@@ -31,11 +32,12 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import accounts, booking, consequences, import_lines, moving_in, reminders, slots, verify
-from scheduler.services.accounts import NewAccount
+from scheduler.services import accounts, booking, consequences, reminders, slots, verify
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
-from scheduler.services.import_lines import File, Outcome, Trouble, What
-from scheduler.services.moving_in import NotAllGood, Tried
+from scheduler.services.moving import import_lines, moving_in, moving_out
+from scheduler.services.moving.import_lines import File, Outcome, Trouble, What
+from scheduler.services.moving.moving_in import NotAllGood, Tried
 from scheduler.timeline import CELL
 from tests.clinic import Clinic, at, rows
 
@@ -116,12 +118,13 @@ def test_therapists_come_with_languages_and_accounts_and_only_once(clinic: Clini
 def test_whoever_has_an_account_already_keeps_it(clinic: Clinic, clock: FixedClock) -> None:
     with transaction(clinic.engine) as session:
         for email in ("owner@clinic.example", "gone@clinic.example"):
-            accounts.add(session, NewAccount(email, "Owner", Role.ADMIN), by=ADMIN, now=clock.now())
+            accounts.add(session, AccountDetails(email, "Owner", Role.ADMIN), by=ADMIN, now=clock.now())
         gone = session.scalars(select(Account).where(Account.email == "gone@clinic.example")).one()
         accounts.disable(session, gone, by=ADMIN, now=clock.now())
     text = "name,email\nOlive Owner,OWNER@clinic.example\nGail Gone,gone@clinic.example\nTwin,owner@clinic.example\n"
     result = stored(clinic, What.THERAPISTS, text)
-    assert problems(result) == [(3, "email", Trouble.ACCOUNT), (4, "email", Trouble.ACCOUNT)]
+    assert result.lines[2].problems[0].about == "2"
+    assert problems(result) == [(3, "email", Trouble.ACCOUNT), (4, "email", Trouble.TWICE)]
     with reading(clinic.engine) as session:
         owner = session.scalars(select(Account).where(Account.email == "owner@clinic.example")).one()
         assert owner.role == Role.ADMIN
@@ -431,7 +434,7 @@ def test_starting_reminders_owes_what_is_still_useful_once(clinic: Clinic, clock
 
 def test_a_therapist_hears_nothing_of_imported_visits_that_are_silent(clinic: Clinic, clock: FixedClock) -> None:
     with transaction(clinic.engine) as session:
-        account = NewAccount("ana@clinic.example", "Ana Abbott", Role.THERAPIST, therapist_id=1)
+        account = AccountDetails("ana@clinic.example", "Ana Abbott", Role.THERAPIST, therapist_id=1)
         accounts.add(session, account, by=ADMIN, now=clock.now())
     stored(clinic, What.VISITS, HEADER + VISIT.replace("-24", "-23").replace("9:00", "14:00"))
     with transaction(clinic.engine) as session:
@@ -490,8 +493,85 @@ def test_dates_are_read_with_the_day_first_where_they_can_only_be_meant_so(clini
         HEADER + VISIT.replace("2026-11-24", "24/11/2026") + VISIT.replace("A1", "A2").replace("2026-11-24", "3/12/26")
     )
     file = file_of(What.VISITS, text)
-    assert import_lines.day_comes_first(file)
+    assert import_lines.dates_told(file).day_first
     with reading(clinic.engine) as session:
         good = moving_in.dry_run(session, replace(file, day_first=True), now=clinic.clock.now())
     assert outcomes(good) == [Outcome.NEW] * 2
     assert good.lines[1].row.starts_at == at("2026-12-03T09:00-06:00")
+
+
+BORN = "name,phone,birth date\nA,217 555 0101,{}\nB,217 555 0102,{}\nC,217 555 0103,{}\n"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("dates", "day_first", "doubtful", "refused"),
+    [
+        (("25/12/1980", "24/11/1981", "13/13/2000"), True, False, [Trouble.DATE]),
+        (("25/12/1980", "24/11/1981", "11/24/2000"), True, False, [Trouble.MONTH_FIRST]),
+        (("12/25/1980", "11/24/1981", "24/11/2000"), False, False, [Trouble.DAY_FIRST]),
+        (("3/4/1975", "12/25/1980", "25/12/1980"), False, True, [Trouble.DAY_FIRST]),
+        (("3/4/1975", "12/25/1980", "5/5/1980"), False, False, []),
+        (("3/4/1975", "1/2/1980", "5/5/1980"), False, True, []),
+        (("5/5/1975", "1975-03-04", ""), False, False, []),
+    ],
+)
+def test_most_dates_of_a_file_say_what_comes_first_and_a_doubt_is_known(
+    clinic: Clinic, dates: tuple[str, ...], day_first: bool, doubtful: bool, refused: list[Trouble]
+) -> None:
+    text = BORN.format(*dates)
+    told = import_lines.dates_told(file_of(What.PATIENTS, text))
+    assert (told.day_first, told.doubtful) == (day_first, doubtful)
+    result = tried(clinic, What.PATIENTS, text, day_first=day_first)
+    assert [trouble for _, _, trouble in problems(result)] == refused
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("Doe, Pat", "Pat Doe"),
+        ("DOE, PAT", "PAT DOE"),
+        ("Doe,Pat J.", "Pat J. Doe"),
+        ("De la Cruz, Ana", "Ana De la Cruz"),
+        ("Doe, Pat, PT, DPT", "Pat Doe, PT, DPT"),
+        ("Abbott, Ana PT", "Ana Abbott, PT"),
+        ("Doe, Jr., Pat", "Pat Doe, Jr."),
+        ("Doe Jr., Pat", "Pat Doe Jr."),
+        *((name, name) for name in (
+            "Ana Abbott, PT", "Ana Abbott, PT, DPT", "Ana Abbott, X.Y.2", "ANA ABBOTT, PT", "Abbott, PT",
+            "Sam Doe, Jr.", "Sam Doe, III", "Pat Doe", "A, B, C", ",", "Doe,", "Doe, 2",
+        )),
+    ],
+)  # fmt: skip
+def test_names_are_put_in_the_order_in_which_they_are_spoken(written: str, spoken: str) -> None:
+    assert import_lines.in_order(written) == spoken
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_whoever_is_written_with_the_last_name_first_is_the_same_person(clinic: Clinic) -> None:
+    assert outcomes(stored(clinic, What.THERAPISTS, 'name\n"Abbott, Ana"\n"Núñez, Ben"\n')) == [
+        Outcome.KNOWN,
+        Outcome.NEW,
+    ]
+    stored(clinic, What.PATIENTS, 'name,email\n"Doe, Pat",pat@example.com\n')
+    visit = VISIT.replace("Ana Abbott", '"Abbott, Ana, PT"').replace("Pat Doe", '"Doe, Pat"')
+    assert outcomes(stored(clinic, What.VISITS, HEADER + visit)) == [Outcome.NEW]
+    with reading(clinic.engine) as session:
+        assert [one.name for one in rows(session, Patient)] == ["Pat Doe"]
+        assert "Ben Núñez" in [one.name for one in rows(session, Therapist)]
+
+
+@pytest.mark.parametrize("phone", ["+12175550142", "+15550100999", "+493012345678", "+390612345678", "+18005550199"])
+def test_an_exported_number_is_digits_and_read_again_the_same(phone: str) -> None:
+    written = moving_out.dialled(phone)
+    assert written.replace(" ", "").isdigit()
+    assert defused(written) == written
+    assert accepted.phone(written) == phone
+
+
+def test_titles_of_other_programs_are_known() -> None:
+    patients = import_lines.guessed(What.PATIENTS, ["Client #", "Client", "D.O.B.", "Cell"])
+    assert patients == {"name": 1, "birth_date": 2, "phone": 3}
+    visits = ["Appt #", "Appt Date", "Appt Time", "Provider Name", "Appt Type", "Client First Name", "Client Last Name"]
+    names = ["imported_as", "start", "time", "therapist", "type", "patient", "last_name"]
+    assert import_lines.guessed(What.VISITS, visits) == {name: at for at, name in enumerate(names)}

@@ -11,9 +11,10 @@ from sqlalchemy import Engine, text
 
 from scheduler.csv_cells import MOST_COLUMNS, Table, Unreadable, decoded, defused, encoded, read, restored
 from scheduler.db import Base, reading, transaction
-from scheduler.services import import_lines, moving_in, moving_out, verify
+from scheduler.services import verify
 from scheduler.services.audit import Actor
-from scheduler.services.import_lines import COLUMNS, Column, File, Outcome, What
+from scheduler.services.moving import import_lines, moving_in, moving_out
+from scheduler.services.moving.import_lines import COLUMNS, Column, File, Outcome, What
 from tests.clinic import Clinic
 from tests.services.test_moving_in import HEADER, VISIT, stored
 
@@ -115,7 +116,7 @@ def test_any_file_is_judged_line_by_line_and_stored_soundly(clinic: Clinic, file
     except Unreadable:
         return
     asked = File(what, table, import_lines.guessed(what, table.header))
-    asked = File(what, table, asked.columns, day_first=import_lines.day_comes_first(asked))
+    asked = File(what, table, asked.columns, day_first=import_lines.dates_told(asked).day_first)
     with reading(clinic.engine) as session:
         tried = moving_in.dry_run(session, asked, now=clinic.clock.now())
     assert dump(clinic.engine) == before

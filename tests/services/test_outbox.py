@@ -35,7 +35,7 @@ from scheduler.models import (
     Status,
 )
 from scheduler.services import accounts, booking, letters, notices, outbox, verify
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails
 from scheduler.services.letters import Letter, StaffLetter
@@ -478,7 +478,7 @@ def test_a_message_over_which_workers_died_too_often_fails(box: Outbox) -> None:
 def ana(box: Outbox) -> int:
     """An account of one of the staff."""
     with transaction(box.engine) as session:
-        new = NewAccount("ana@example.com", "Ana Abbott", Role.THERAPIST, language="es")
+        new = AccountDetails("ana@example.com", "Ana Abbott", Role.THERAPIST, language="es")
         return accounts.add(session, new, by=Actor("account:99"), now=box.now).id
 
 
@@ -506,6 +506,14 @@ def test_a_message_to_staff_goes_as_any_other(box: Outbox, ana: int) -> None:
     assert box.fate(message_id) == (Fate.SENT, None)
     assert box.attempts(message_id) == [(1, "sent")]
     assert box.claim(lease()) == []
+
+
+@on_sqlite
+def test_word_of_a_new_address_goes_to_the_old_one(box: Outbox, ana: int) -> None:
+    message_id, mine = owe_to(box, ana, Kind.ADDRESS_CHANGED, "old@example.com"), lease()
+    box.claim(mine)
+    letter = box.begun(message_id, mine).letter
+    assert (letter.kind, letter.recipient) == (Kind.ADDRESS_CHANGED, "old@example.com")
 
 
 @on_sqlite

@@ -166,7 +166,7 @@ def of_admin(engine: Engine, clock: FixedClock, places: list[int] | None = None)
 def test_an_administrator_s_attention_is_called_to_what_ends_and_what_is_missing(
     clinic: Clinic, engine: Engine, clock: FixedClock
 ) -> None:
-    assert of_admin(engine, clock) == Attention([], 2, [], [], 0, [])
+    assert of_admin(engine, clock) == Attention([], 2, [], [], 0, [], [], 0)
     change_license(clinic, "pt", valid_until=TODAY + 30 * DAY)
     change_license(clinic, "dry_needling", valid_until=TODAY + 90 * DAY)
     clinic.add_location("Dallas", "America/Chicago", "TX")
@@ -180,6 +180,9 @@ def test_an_administrator_s_attention_is_called_to_what_ends_and_what_is_missing
     assert (found.states_without_rule, [place.name for place in found.not_open]) == (["TX"], ["Dallas"])
     assert of_admin(engine, clock, [2]).ending == []
     assert of_admin(engine, clock, [1]).not_open == []
+    with transaction(engine) as session:
+        session.get_one(Location, 2).active = False
+    assert of_admin(engine, clock).not_open == []
 
 
 def test_a_licence_that_another_follows_does_not_end(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:

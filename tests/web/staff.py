@@ -8,7 +8,7 @@ from scheduler.clock import Clock
 from scheduler.db import transaction
 from scheduler.models import Account, Role
 from scheduler.services import accounts, sign_in
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.web.staff.access import TOKEN
 
@@ -27,7 +27,7 @@ def an_account(
     second_factor: bool = False,
 ) -> Account:
     """Store somebody who may sign in; `locations` is None for everywhere."""
-    new = NewAccount(
+    new = AccountDetails(
         email or f"{role}@clinic.example",
         f"Some {role}",
         role,

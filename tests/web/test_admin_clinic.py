@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import AppointmentType, AuditEvent, ClinicPolicy, Location, Role, StateRule
+from scheduler.models import AppointmentType, AuditEvent, ClinicPolicy, License, Location, Role, StateRule
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
 from tests.services.test_hours import broken
 from tests.services.test_queries import statements
-from tests.web.pages import look
+from tests.web.pages import after, look
 from tests.web.staff import an_account, signed_in
 
 
@@ -39,19 +39,20 @@ DALLAS = {
     "time_zone": "America/Chicago",
     "phone": "+1 (214) 555-0100",
     "directions": "Second floor",
-    "online": "y",
 }
 
 
-def test_a_location_is_added_and_opened_for_patients(admin: FlaskClient, engine: Engine) -> None:
+def test_a_location_is_added_and_changed_and_opens_to_patients_by_no_form(admin: FlaskClient, engine: Engine) -> None:
     page = look(admin, "/admin/").follow("Locations").follow("Add a location").press("Save", **DALLAS)
     assert page.heading == "Locations"
     assert "Saved." in page.main.text
     new = stored(engine, Location)[-1]
-    assert new == {"id": 2, "active": True, **DALLAS, "online": True}
-    edited = page.follow("Dallas").press("Save", online=None, phone="214 555 0199")
+    assert new == {"id": 2, "active": True, **DALLAS, "online": False}
+    edit = page.follow("Dallas")
+    sent = edit.form.filled(phone="214 555 0199") | {"online": "y"}
+    edited = after(admin, "/admin/locations/2", sent)
     assert "Not open for online booking" in edited.main.text
-    assert stored(engine, Location)[-1] | {"online": False, "phone": "214 555 0199"} == stored(engine, Location)[-1]
+    assert stored(engine, Location)[-1] == new | {"phone": "214 555 0199"}
 
 
 def test_a_kind_of_visit_is_added_where_it_shall_stand(admin: FlaskClient, engine: Engine, clinic: Clinic) -> None:
@@ -272,6 +273,18 @@ def test_the_overview_tells_what_needs_attention(admin: FlaskClient, engine: Eng
     assert page.follow("Rule of IL").heading == "Rule of IL"
 
 
+def test_hours_without_a_licence_and_visits_that_do_not_fit_need_attention(
+    admin: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    clinic.book(str(clinic.offers()[0].slot))
+    with transaction(engine) as session:
+        session.execute(delete(License).where(License.kind == "pt"))
+    page = look(admin, "/admin/")
+    assert "Ana Abbott No license for IL: nothing can be booked in the hours there" in page.main.text
+    assert "1 booked visit does not fit" in page.main.text
+    assert "Cancel each and book it anew." in look(admin, "/admin/visits-to-move").main.text
+
+
 @pytest.mark.parametrize(
     "path", ["/admin/", "/admin/locations", "/admin/types", "/admin/rules", "/admin/visits-to-move"]
 )
@@ -305,8 +318,34 @@ def test_an_administrator_of_one_place_sees_and_changes_that_one_only(
     assert not {"/admin/types", "/admin/rules", "/admin/policy"} & set(overview.links())
 
 
+@pytest.mark.parametrize(
+    ("path", "marked"),
+    [
+        ("/admin/", [("Overview", "page")]),
+        ("/admin/locations", [("Locations", "page")]),
+        ("/admin/locations/1", [("Locations", "true")]),
+        ("/admin/moving-in/hours", [("Moving in", "true")]),
+    ],
+)
+def test_the_section_that_one_is_in_is_marked(admin: FlaskClient, path: str, marked: list[tuple[str, str]]) -> None:
+    links = look(admin, path).main.one("nav", class_="sections").all("a")
+    found = [(link.text, link.attributes.get("aria-current")) for link in links]
+    assert [pair for pair in found if pair[1] is not None] == marked
+
+
 @pytest.mark.parametrize("path", ["/admin/locations/{}", "/admin/types/{}", "/admin/rules/{}"])
 def test_what_is_not_there_is_not_found(admin: FlaskClient, path: str) -> None:
     for number in ("0", "9", "2147483648", "9" * 23):
         assert admin.get(path.format(number)).status_code == 404
     assert admin.get(path.format("-1")).status_code == 404
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_new_location_starts_with_the_clinics_clock_and_a_state_is_told_once(
+    admin: FlaskClient, engine: Engine
+) -> None:
+    assert look(admin, "/admin/locations/new").form.fields["time_zone"] == "America/Chicago"
+    assert "1 Main Street, IL, America/Chicago" in look(admin, "/admin/locations").main.text
+    with transaction(engine) as session:
+        session.get_one(Location, 1).address = "1 Main Street, Springfield, IL 62701"
+    assert "Springfield, IL 62701, America/Chicago" in look(admin, "/admin/locations").main.text

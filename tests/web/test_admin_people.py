@@ -1,13 +1,14 @@
 """The administrators' pages of people: therapists, licences, hours, accounts."""
 
 import re
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import transaction
@@ -19,6 +20,7 @@ from scheduler.models import (
     OutboxMessage,
     Role,
     StaffSession,
+    StateRule,
     Therapist,
     WorkingHours,
 )
@@ -101,6 +103,34 @@ def test_a_licence_is_verified_by_whoever_looked(admin: FlaskClient, engine: Eng
     assert stored(engine, License)[0]["verified_by"] is None
 
 
+def test_days_are_those_of_the_clinic_s_own_calendar(
+    app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic
+) -> None:
+    """In the evening in Chicago it is tomorrow in UTC already: a licence holds to the end of its last day."""
+    clock.at = datetime(2026, 12, 1, 1, tzinfo=UTC)
+    account = an_account(engine, clock, Role.ADMIN)
+    admin = signed_in(app, engine, clock, account)
+    with transaction(engine) as session:
+        first, second = session.scalars(select(License).order_by(License.id))
+        first.valid_until = second.valid_until = date(2026, 11, 30)
+        session.scalars(select(StateRule)).one().review_on = date(2026, 12, 1)
+        first.verified_at, first.verified_by = clock.now(), "Fay Front"
+    page = look(admin, "/admin/therapists/1").main.text
+    assert "Verified by Fay Front on November 30, 2026" in page
+    assert "Ended" not in page
+    overview = look(admin, "/admin/").main.text
+    assert "ends on November 30, 2026" in overview
+    assert "1 license that nobody has verified" in overview
+    assert "(due)" not in look(admin, "/admin/rules").main.text
+    for path in ("/admin/therapists/1/licenses/new", "/admin/rules/new"):
+        assert look(admin, path).form.fields["valid_from"] == "2026-11-30", path
+    clock.at = datetime(2026, 12, 1, 7, tzinfo=UTC)
+    admin = signed_in(app, engine, clock, account)
+    assert "Ended" in look(admin, "/admin/therapists/1").main.text
+    assert "ended on November 30, 2026" in look(admin, "/admin/").main.text
+    assert "(due)" in look(admin, "/admin/rules").main.text
+
+
 def test_a_licence_is_shortened_only_after_its_visits_were_shown(
     admin: FlaskClient, engine: Engine, clinic: Clinic
 ) -> None:
@@ -143,6 +173,14 @@ def test_hours_are_changed_from_a_day_on_and_ended(admin: FlaskClient, engine: E
     assert send(admin, "/admin/hours/2/remove").status == 422
     assert len(stored(engine, WorkingHours)) == 5
     assert broken(clinic) == {}
+
+
+def test_hours_without_a_licence_are_stored_and_warned_of(admin: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    denver = clinic.add_location("Denver", "America/Denver", "CO")
+    page = send(admin, "/admin/therapists/1/hours/new", **hours_of(["5"], location_id=str(denver)))
+    assert "No license for CO: nothing can be booked in the hours there until there is one" in page.tree.text
+    assert len(stored(engine, WorkingHours)) == 6
+    assert "No license" not in look(admin, "/admin/hours/1").press("Save").tree.text
 
 
 def test_hours_that_run_past_midnight_are_asked_for(admin: FlaskClient, engine: Engine) -> None:
@@ -309,6 +347,45 @@ def test_whoever_is_let_in_gets_a_link_by_mail_that_is_shown_once(
     assert nora.get(urlsplit(link).path).status_code == 404
 
 
+def test_an_address_is_corrected_on_the_account_s_page(
+    admin: FlaskClient, app: Flask, engine: Engine, clock: FixedClock
+) -> None:
+    desk = an_account(engine, clock, Role.FRONT_DESK, email="tpyo@clinic.example")
+    theirs = signed_in(app, engine, clock, desk)
+    path = f"/admin/accounts/{desk.id}"
+    seal = look(admin, path).tree.all("input", name="seal")[0].attributes["value"]
+    data = {"name": desk.name, "language": "en", "role": "front-desk", "everywhere": "y", "therapist_id": "0"}
+    taken = send(admin, path, seal=seal, email="Admin@clinic.example", **data)
+    assert taken.problems == {"email": "Somebody has an account with this address already."}
+    assert send(admin, path, seal=seal, email="Typo@clinic.example", **data).status == 200
+    assert stored(engine, Account)[-1]["email"] == "typo@clinic.example"
+    assert theirs.get("/staff/account/").status_code == 303
+    assert [(row["kind"], row["about"]) for row in stored(engine, OutboxMessage)] == [
+        (Kind.ADDRESS_CHANGED, "tpyo@clinic.example")
+    ]
+
+
+def test_a_lost_second_factor_is_reset_by_another(
+    admin: FlaskClient, app: Flask, engine: Engine, clock: FixedClock
+) -> None:
+    other = an_account(engine, clock, Role.ADMIN, email="other@clinic.example", second_factor=True)
+    theirs = signed_in(app, engine, clock, other)
+    with transaction(engine) as session:
+        session.get_one(Account, other.id).totp_sealed = b"sealed"
+    assert "Make sure that it is really them who asks." in look(admin, f"/admin/accounts/{other.id}").main.text
+    assert send(admin, f"/admin/accounts/{other.id}/reset-second-factor").heading == other.name
+    assert stored(engine, Account)[-1]["totp_sealed"] is None
+    assert theirs.get("/staff/account/").status_code == 303
+
+
+def test_one_s_own_second_factor_is_changed_on_one_s_own_page_only(admin: FlaskClient, engine: Engine) -> None:
+    before = stored(engine, Account)
+    assert "Reset the second factor" not in look(admin, "/admin/accounts/1").main.text
+    assert send(admin, "/admin/accounts/1/reset-second-factor").status == 404
+    assert stored(engine, Account) == before
+    assert len(stored(engine, StaffSession)) == 1
+
+
 def test_a_new_link_ends_the_one_before(admin: FlaskClient, app: Flask, engine: Engine, clock: FixedClock) -> None:
     an_account(engine, clock, Role.FRONT_DESK)
     links = [urlsplit(send(admin, "/admin/accounts/2/link").main.one("code").text).path for _ in range(2)]
@@ -336,7 +413,14 @@ def test_the_last_administrator_can_neither_be_disabled_nor_demoted(
     before = stored(engine, Account)
     page = look(admin, "/admin/accounts/1")
     seal = page.tree.all("input", name="seal")[0].attributes["value"]
-    data = {"name": "Some admin", "language": "en", "role": "admin", "everywhere": "y", "therapist_id": "0"}
+    data = {
+        "email": "admin@clinic.example",
+        "name": "Some admin",
+        "language": "en",
+        "role": "admin",
+        "everywhere": "y",
+        "therapist_id": "0",
+    }
     match how:
         case "disable":
             refused = send(admin, "/admin/accounts/1/disable")
@@ -353,7 +437,14 @@ def test_role_and_places_of_an_account_change(admin: FlaskClient, engine: Engine
     desk = an_account(engine, clock, Role.FRONT_DESK)
     page = look(admin, f"/admin/accounts/{desk.id}")
     seal = page.tree.all("input", name="seal")[0].attributes["value"]
-    data = {"name": "Dora Desk", "language": "es", "role": "admin", "location_ids": ["1"], "therapist_id": "1"}
+    data = {
+        "email": desk.email,
+        "name": "Dora Desk",
+        "language": "es",
+        "role": "admin",
+        "location_ids": ["1"],
+        "therapist_id": "1",
+    }
     assert send(admin, f"/admin/accounts/{desk.id}", seal=seal, **data).status == 200
     row = stored(engine, Account)[1]
     assert row | {"name": "Dora Desk", "role": "admin", "everywhere": False, "therapist_id": 1} == row
@@ -361,6 +452,36 @@ def test_role_and_places_of_an_account_change(admin: FlaskClient, engine: Engine
     again = send(admin, f"/admin/accounts/{desk.id}", seal=seal, **data)
     assert again.status == 409
     assert "desk@" not in str([event["detail"] for event in stored(engine, AuditEvent)])
+
+
+def test_who_has_to_show_more_from_now_on_signs_in_anew(
+    app: Flask, admin: FlaskClient, engine: Engine, clock: FixedClock
+) -> None:
+    """A session that a password alone opened must not open what asks for more."""
+    desk = an_account(engine, clock, Role.FRONT_DESK)
+    at_work = signed_in(app, engine, clock, desk)
+    seal = look(admin, f"/admin/accounts/{desk.id}").tree.all("input", name="seal")[0].attributes["value"]
+    data = {"email": desk.email, "name": desk.name, "language": "en", "role": "admin", "everywhere": "y"}
+    assert send(admin, f"/admin/accounts/{desk.id}", seal=seal, **data, therapist_id="0").status == 200
+    assert at_work.get("/admin/policy").status_code == 303
+    assert at_work.get("/staff/account/").status_code == 303
+
+
+def test_no_account_leads_an_administrator_of_one_place_to_another(
+    of_springfield: FlaskClient, engine: Engine, clock: FixedClock
+) -> None:
+    """Carla works at both: she is not one's own to choose, nor is her account, even if named for one place only."""
+    carla = an_account(engine, clock, Role.THERAPIST, locations=[1], therapist_id=3)
+    assert "Carla Dunn" not in look(of_springfield, "/admin/accounts/new").main.text
+    new = {**GOOD["/admin/accounts/new"], "role": "admin", "therapist_id": "3"}
+    refused = send(of_springfield, "/admin/accounts/new", **new, location_ids=["1"])
+    assert list(refused.problems) == ["therapist_id"]
+    assert of_springfield.get(f"/admin/accounts/{carla.id}").status_code == 404
+    for deed in DEEDS:
+        assert send(of_springfield, f"/admin/accounts/{carla.id}/{deed}").status == 404
+    assert carla.email not in look(of_springfield, "/admin/accounts").main.text
+    ana = an_account(engine, clock, Role.THERAPIST, email="ana@clinic.example", locations=[1], therapist_id=1)
+    assert of_springfield.get(f"/admin/accounts/{ana.id}").status_code == 200
 
 
 OWN = ["/admin/therapists/1", "/admin/therapists/1/edit", "/admin/licenses/1", "/admin/hours/1", "/admin/therapists/3"]
@@ -383,10 +504,13 @@ def test_an_administrator_of_one_place_sees_its_people_only(of_springfield: Flas
     assert re.findall(r"[a-z-]+@clinic.example", listed) == ["admin@clinic.example"]
 
 
+DEEDS = ("disable", "enable", "link", "reset-second-factor")
+
+
 def test_what_is_another_s_stays_unchanged(of_springfield: FlaskClient, engine: Engine) -> None:
     before = [stored(engine, table) for table in TABLES]
     deeds = ["/admin/licenses/3/verify", "/admin/hours/6/remove"]
-    deeds += [f"/admin/accounts/{n}/{deed}" for n in (1, 2, 3) for deed in ("disable", "enable", "link")]
+    deeds += [f"/admin/accounts/{n}/{deed}" for n in (1, 2, 3) for deed in DEEDS]
     data = {**GOOD["/admin/accounts/new"], **GOOD["/admin/hours/1"], **GOOD["/admin/therapists/1/licenses/new"]}
     for path in [*(path for path in FOREIGN if path != "/admin/therapists/2"), *deeds]:
         assert send(of_springfield, path, **data).status == 404, path

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from urllib.parse import urlencode
 
@@ -307,3 +307,29 @@ def test_every_action_and_record_has_plain_words() -> None:
     assert ("appointment", "booked") in noted
     assert {entity for entity, _ in noted} - set(deeds.RECORDS) == set()
     assert {verb for _, verb in noted} - set(deeds.VERBS) == set()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ({"what": "hours", "counts": {"new": 3, "problem": 1}}, "File: Working hours; Lines: stored 3, left out 1"),
+        ({"weekday": 2, "opens_minute": 480, "valid_until": None}, "Weekday: Wednesday; From: 8:00 AM; Last day: none"),
+        (
+            {"valid_until": [None, "2027-01-31"], "active": [True, False]},
+            "Last day: none, January 31, 2027; active: yes, no",
+        ),
+        ({"fields": "name, phone", "buffer_minutes": [0, 15]}, "name, phone; buffer minutes: 0, 15"),
+    ],
+)
+def test_what_was_noted_is_told_in_words(app: APIFlask, noted: dict[str, object], said: str) -> None:
+    event = AuditEvent(
+        happened_at=datetime(2026, 11, 23, tzinfo=UTC),
+        actor="worker",
+        action="x.y",
+        entity="x",
+        entity_id="1",
+        detail=noted,
+    )
+    with app.test_request_context("/"):
+        assert deeds.told(event, {}, "America/Chicago").fields == said

@@ -30,7 +30,7 @@ from scheduler.models import (
     Therapist,
 )
 from scheduler.services import verify
-from scheduler.services.import_lines import Outcome, Trouble, What
+from scheduler.services.moving.import_lines import Outcome, Trouble, What
 from scheduler.services.opening import Step
 from scheduler.web.admin import moving_words
 from tests.clinic import Clinic, at, rows
@@ -125,7 +125,8 @@ def test_a_file_is_tried_line_by_line_and_stored_only_then(
 def test_columns_and_words_are_matched_on_the_page(admin: FlaskClient, engine: Engine) -> None:
     text = "A;B;C;D;E\nPat Doe;PT re-eval;AA;30/11/2026 2:30 PM;pat@example.com\n"
     page = upload(admin, "visits", text)
-    assert "nothing is given" in page.main.text
+    assert "nothing is given" not in page.main.text
+    assert page.main.text.count("Every line needs this.") == 4
     columns = {"column-patient": "0", "column-type": "1", "column-therapist": "2", "column-start": "3"}
     page = press(page, "Try again", **columns, **{"column-email": "4", "dates": "day"})
     assert "there is no therapist “AA”" in page.main.text
@@ -162,6 +163,8 @@ def test_a_time_that_goes_meanwhile_stores_nothing_of_the_file(admin: FlaskClien
         (b"", "Choose a file"),
         (b"\n\n", "Choose a file"),
         (b'"' + b"x" * 200_000, "cannot be read"),
+        (b"PK\x03\x04\x14\x00", "This is an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "This is an Excel workbook"),
         (b"a," * 300, "more than 200 columns"),
         (b"name\n" + b"x\n" * 20_001, "more than 20,000 lines"),
         (b"x" * 5_000_001, "larger than 5 MB"),
@@ -240,13 +243,14 @@ def test_a_new_clinic_is_led_to_its_first_open_location(admin: FlaskClient, engi
         place = session.scalars(select(Location)).one()
         place.online, place.phone = False, " "
     page = look(admin, HOME)
-    assert "3 steps are left before patients can book here." in page.main.text
+    steps = [str(moving_words.STEPS[step]) for step in (Step.POLICY, Step.EXPLAINER, Step.ADDRESS)]
+    assert f"Before patients can book here: {'; '.join(steps)}" in page.main.text
     assert "Open online booking" not in page.main.text
     token = csrf_token(admin)
     assert admin.post(f"{HOME}/locations/1/open", data={"csrf_token": token}).status_code == 409
     for _ in range(2):
         page = press(page, next(one.text for one in page.main.all("button") if one.text.startswith("I have read it")))
-    assert "1 step is left before patients can book here." in page.main.text
+    assert f"Before patients can book here: {steps[2]}" in page.main.text
     with transaction(engine) as session:
         session.scalars(select(Location)).one().phone = "+1 217 555 0100"
     page = press(look(admin, HOME), "Open online booking Springfield")
@@ -254,7 +258,10 @@ def test_a_new_clinic_is_led_to_its_first_open_location(admin: FlaskClient, engi
     assert clinic.offers()
     page = press(page, "Close online booking Springfield")
     assert "Everything is ready." in page.main.text
-    assert admin.post(f"{HOME}/locations/9/open", data={"csrf_token": token}).status_code == 404
+    for number in ("9", "2147483648", "9" * 23):
+        for act in ("open", "close"):
+            answer = admin.post(f"{HOME}/locations/{number}/{act}", data={"csrf_token": token})
+            assert answer.status_code == 404, (number, act)
     with reading(engine) as session:
         actions = [event.action for event in rows(session, AuditEvent) if event.actor.startswith("account:")]
     assert actions == [
@@ -267,9 +274,16 @@ def test_reminders_are_started_once(admin: FlaskClient, engine: Engine) -> None:
     page = look(admin, HOME)
     assert "1 imported visit is ahead." in page.main.text
     page = press(page, "Start reminders")
+    assert "Patients who get messages: 1" in page.main.text
+    assert "Reminders in all: 1" in page.main.text
+    assert "The first goes out: Monday, November 23, 9:05 AM Central Standard Time" in page.main.text
+    with reading(engine) as session:
+        assert session.get_one(ClinicPolicy, 1).imported_reminded_at is None
+        assert not [one for one in rows(session, OutboxMessage) if one.status == Fate.OWED]
+    page = press(page, "Start reminders")
     assert "Reminders begin: 1 is planned." in page.main.text
     assert "Started on Monday, November 23." in page.main.text
-    answer = admin.post(f"{HOME}/reminders", data={"csrf_token": csrf_token(admin)})
+    answer = admin.post(f"{HOME}/reminders", data={"csrf_token": csrf_token(admin), "step": "start"})
     assert answer.status_code == 303
     with reading(engine) as session:
         assert len([one for one in rows(session, OutboxMessage) if one.status == Fate.OWED]) == 1
@@ -309,3 +323,40 @@ def test_lists_cost_as_many_queries_at_any_size(admin: FlaskClient, engine: Engi
     with reading(engine) as session:
         assert len(rows(session, Therapist)) == 1
         assert len(rows(session, Account)) == 1
+
+
+def test_imported_hours_without_a_licence_are_stored_and_warned_of(admin: FlaskClient, clinic: Clinic) -> None:
+    clinic.add_location("Denver", "America/Denver", "CO")
+    text = "therapist,location,day,from,to\nAna Abbott,Denver,Saturday,9:00,12:00\n"
+    page = press(upload(admin, "hours", text), "Store 1 line")
+    assert "nothing can be booked in the hours of: Ana Abbott (CO)" in page.tree.text
+
+
+def test_the_order_of_dates_is_guessed_anew_until_somebody_chooses_it(admin: FlaskClient, engine: Engine) -> None:
+    page = upload(admin, "patients", "name,phone,B\nPat Doe,217 555 0142,03/04/1975\nAnn Roe,217 555 0143,25/12/1980\n")
+    page = press(page, "Try again", **{"column-birth_date": "2"})
+    assert "Will be stored: 2" in page.main.text
+    assert "is that right?" not in page.main.text
+    page = press(page, "Try again", dates="month")
+    assert "“25/12/1980” has no such month. If days come first in this file, choose so above" in page.main.text
+    press(press(page, "Try again", dates=""), "Store 2 lines")
+    with reading(engine) as session:
+        assert {str(one.birth_date) for one in rows(session, Patient)} == {"1975-04-03", "1980-12-25"}
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_dates_that_can_be_read_both_ways_are_asked_about(admin: FlaskClient) -> None:
+    page = upload(admin, "patients", "name,phone,dob\nPat Doe,217 555 0142,03/04/1975\n")
+    assert "03/04/1975 is read as March 4: is that right?" in page.main.text
+    assert "is that right?" not in press(page, "Try again", dates="month").main.text
+    assert "Dates such as" not in upload(admin, "therapists", "name\nPat Doe\n").main.text
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_nothing_is_stored_before_doubtful_dates_were_asked_about(admin: FlaskClient, engine: Engine) -> None:
+    page = upload(admin, "patients", "name,phone,B\nPat Doe,217 555 0142,03/04/1975\n")
+    page = press(page, "Store 1 line", **{"column-birth_date": "2"})
+    assert "03/04/1975 is read as March 4: is that right?" in page.main.text
+    with reading(engine) as session:
+        assert rows(session, Patient) == []
+    assert "1 line was stored." in press(page, "Store 1 line").main.text

@@ -26,7 +26,7 @@ from tests.web.test_every_page import assert_harmless
 FILES = ("utilization", "lead-time", "no-shows", "cancellations", "reminders")
 FIGURES = {
     "By month", "By location", "By therapist", "Visits by how far ahead they were booked",
-    "No-shows by how far ahead the visit was booked", "Cancelled how long before the start", "Cancelled by whom",
+    "No-shows by how far ahead the visit was booked", "Canceled how long before the start", "Canceled by whom",
     "What became of the reminders",
 }  # fmt: skip
 SignIn = Callable[..., FlaskClient]
@@ -108,12 +108,12 @@ def test_what_the_tables_say_is_what_happened(busy: Clinic, engine: Engine, cloc
     assert no_shows[-1] == ["Together", "5", "1", "20%"]
     days = (missed.starts_at - missed.booked_at) // DAY
     assert next(row for row in no_shows if row[2] == "1")[0] == ("0–1 days" if days < 2 else "2–3 days")
-    assert table(tree, "Cancelled by whom") == [
+    assert table(tree, "Canceled by whom") == [
         ["The patient, online", "1", "100%"],
         ["Staff", "0", "0%"],
         ["Together", "1", "100%"],
     ]
-    assert "1 visit was cancelled, 10% of all." in tree.text
+    assert "1 visit was canceled, 10% of all." in tree.text
     assert f"{unmarked} visit" in tree.text
     assert unmarked >= 2
     assert table(tree, "What became of the reminders")[-1][1] == str(reminders)
@@ -136,7 +136,7 @@ def test_files_sum_up_to_the_tables(busy: Clinic, sign_in: SignIn) -> None:
         total("no-shows", "Came due"),
         total("no-shows", "No-shows"),
     ]
-    assert table(tree, "Cancelled by whom")[-1][1] == total("cancellations", "Cancelled")
+    assert table(tree, "Canceled by whom")[-1][1] == total("cancellations", "Canceled")
     assert table(tree, "What became of the reminders")[-1][1] == total("reminders", "How many")
     assert {row["Month"] for row in files["utilization"]} == {"2026-11", "2026-12", "2027-01", "2027-02"}
 
@@ -157,7 +157,7 @@ def test_an_empty_clinic_is_told_kindly(engine: Engine, sign_in: SignIn) -> None
         "No hours are planned in these months yet.",
         "No visits in these months yet.",
         "No visit came due in these months yet.",
-        "No visit in these months was cancelled.",
+        "No visit in these months was canceled.",
         "No reminder was owed for visits in these months.",
     ):
         assert words in tree.text

@@ -137,7 +137,7 @@ def _page(asked: Asked, status: int = 200, **found: Any) -> Response:  # noqa: A
 
 
 def _asked(session: Session) -> Asked:
-    names, zone = audit_log.accounts(session), audit_log.zone(session)
+    names, zone = audit_log.accounts(session), practice.zone(session)
     form = SearchForm(MultiDict({"actor": "", "action": "", **request.args.to_dict()}))
     _offer(form, names, audit_log.actions(session))
     sound = form.validate()

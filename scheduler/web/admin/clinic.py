@@ -10,10 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from scheduler import words
 from scheduler.db import reading
 from scheduler.models import AppointmentType, Location, Role, StateRule
-from scheduler.services import attention, consequences, edits, licensing
+from scheduler.services import attention, consequences, edits, licensing, practice
 from scheduler.services import clinic as changes
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails
 from scheduler.web.admin.forms import (
@@ -26,9 +25,8 @@ from scheduler.web.admin.forms import (
     TypeForm,
     license_name,
 )
-from scheduler.web.admin.saving import Deed, Edit, agreed, done, note_read, now, policy, saved, shown_hits
+from scheduler.web.admin.saving import Deed, Edit, after, agreed, done, now, plain_date, policy, saved, shown_hits
 from scheduler.web.context import context
-from scheduler.web.language import language
 from scheduler.web.staff.access import allowed, staff
 
 pages = APIBlueprint("clinic", __name__, url_prefix="/admin", enable_openapi=False)
@@ -41,9 +39,9 @@ REVIEWED_EVERY = timedelta(days=182)
 def overview() -> str:
     """What needs attention."""
     with reading(context().engine) as session:
-        needed = attention.needed(session, staff().locations, now=now())
+        needed, today = attention.needed(session, staff().locations, now=now()), practice.today(session, now=now())
     return render_template(
-        "admin/overview.html", clinic=policy(), needed=needed, today=now().date(), plain_date=_plain_date,
+        "admin/overview.html", clinic=policy(), needed=needed, today=today, plain_date=plain_date,
         license_name=license_name,
     )  # fmt: skip
 
@@ -55,7 +53,6 @@ def visits_to_move() -> str:
     with reading(context().engine) as session:
         found = [hit for hit in consequences.unfit(session, now=now()) if staff().works_at(hit.location_id)]
     hits = found[:VISITS_ON_A_PAGE]
-    note_read(hits)
     return render_template("admin/to_move.html", clinic=policy(), hits=shown_hits(hits), count=len(found))
 
 
@@ -90,7 +87,9 @@ def locations() -> str:
 @pages.get("/locations/new")
 @allowed(Role.ADMIN, everywhere=True)
 def new_location() -> Response:
-    return _location_edit(None).page(LocationForm(formdata=None))
+    with reading(context().engine) as session:
+        data = {"time_zone": practice.zone(session)}
+    return _location_edit(None).page(LocationForm(formdata=None, data=data))
 
 
 @pages.post("/locations/new")
@@ -123,7 +122,7 @@ def save_location(location_id: int) -> BaseResponse:
         changes.change_location(
             session, location_id, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
         )
-        return url_for("clinic.visits_to_move" if agreed() else "clinic.locations")
+        return after(url_for("clinic.locations"))
 
     return saved(form, _location_edit(place), change, as_form=LocationForm.of)
 
@@ -186,18 +185,19 @@ def rules() -> str:
     """Every rule of every state, the newest first."""
     with reading(context().engine) as session:
         found = session.scalars(select(StateRule).order_by(StateRule.state, StateRule.valid_from.desc())).all()
-        future = changes.not_begun(session, found, now=now())
+        future, today = changes.not_begun(session, found, now=now()), practice.today(session, now=now())
     in_force = {rule.state: rule.id for rule in reversed(found) if rule.id not in future}
     return render_template(
         "admin/rules.html", clinic=policy(), rules=found, in_force=in_force.values(), future=future,
-        today=now().date(), needling=NEEDLING, plain_date=_plain_date, license_name=license_name,
+        today=today, needling=NEEDLING, plain_date=plain_date, license_name=license_name,
     )  # fmt: skip
 
 
 @pages.get("/rules/new")
 @allowed(Role.ADMIN, everywhere=True)
 def new_rule() -> Response:
-    today = now().date()
+    with reading(context().engine) as session:
+        today = practice.today(session, now=now())
     data = {
         "valid_from": today,
         "review_on": today + REVIEWED_EVERY,
@@ -214,7 +214,7 @@ def add_rule() -> BaseResponse:
 
     def change(session: Session) -> str:
         changes.add_rule(session, form.details(), agreed=agreed(), by=staff().actor, now=now())
-        return url_for("clinic.visits_to_move" if agreed() else "clinic.rules")
+        return after(url_for("clinic.rules"))
 
     return saved(form, _new_rule_edit(), change, as_form=RuleForm.of)
 
@@ -248,7 +248,7 @@ def remove_rule(rule_id: int) -> BaseResponse:
 
     def change(session: Session) -> str:
         changes.remove_rule(session, rule_id, agreed=agreed(), by=staff().actor, now=now())
-        return url_for("clinic.visits_to_move" if agreed() else "clinic.rules")
+        return after(url_for("clinic.rules"))
 
     return done(form, edit, change, as_form=RuleForm.of)
 
@@ -256,10 +256,6 @@ def remove_rule(rule_id: int) -> BaseResponse:
 def _row(table: Any, row_id: int) -> Any:  # noqa: ANN401 a model, and its row
     with reading(context().engine) as session:
         return edits.found(session, table, row_id)
-
-
-def _plain_date(day: Any) -> str:  # noqa: ANN401 a date
-    return words.plain_date(day, language())
 
 
 def _policy_edit() -> Edit:
@@ -270,7 +266,10 @@ def _location_edit(place: Location | None) -> Edit:
     return Edit(
         gettext("New location") if place is None else place.name,
         url_for("clinic.locations"),
-        [gettext("Hours here follow this clock. A location that is not open has no times; its visits stay booked.")],
+        [
+            gettext("Hours here follow this clock. A location that is not open has no times; its visits stay booked."),
+            gettext("Online booking opens and closes under Moving in."),
+        ],
     )
 
 
@@ -297,7 +296,7 @@ def _rule_edit(rule_id: int) -> tuple[Edit, DetailsForm | ReviewForm]:
         removable = changes.not_begun(session, [row], now=now())
     needed = [license_name(licensing.PT), *([license_name(row.qualification)] if row.qualification else [])]
     about = [
-        gettext("In force from %(day)s.", day=_plain_date(row.valid_from)),
+        gettext("In force from %(day)s.", day=plain_date(row.valid_from)),
         f"{NEEDLING[row.needling]}. {gettext('Licenses: %(licenses)s', licenses=', '.join(needed))}.",
     ]
     remove = Deed(gettext("Remove this rule"), url_for("clinic.remove_rule", rule_id=rule_id))

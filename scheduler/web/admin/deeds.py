@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from scheduler import words
 from scheduler.models import AuditEvent
 from scheduler.services.audit_log import Record
 from scheduler.timeline import zone_of
+from scheduler.web.admin.moving_words import KINDS
 from scheduler.web.language import language
 
 # The second part of an action.
@@ -22,7 +24,7 @@ VERBS: dict[str, Any] = {
     "app_removed": _("Removed the app that shows codes"),
     "arrived": _("Marked as arrived"),
     "booked": _("Booked"),
-    "cancelled": _("Cancelled"),
+    "cancelled": _("Canceled"),
     "changed": _("Changed"),
     "code_refused": _("Wrong code at sign-in"),
     "code_taken": _("Right code at sign-in"),
@@ -45,8 +47,10 @@ VERBS: dict[str, Any] = {
     "removed": _("Removed"),
     "reviewed": _("Reviewed"),
     "revoked": _("Revoked"),
+    "second_factor_reset": _("Reset the second factor"),
     "signed_in": _("Signed in"),
     "signed_out": _("Signed out"),
+    "signed_out_everywhere": _("Signed out everywhere"),
     "told": _("Told the patient"),
     "tried_again": _("Tried to send again"),
     "unlocked": _("Unlocked"),
@@ -70,7 +74,33 @@ RECORDS: dict[str, Any] = {
     "therapist": _("Therapist"),
     "working_hours": _("Working hours"),
 }
-YES, NO = _("yes"), _("no")
+YES, NO, NONE = _("yes"), _("no"), _("none")
+# What notes are called, where their names are not plain words.
+NOTES: dict[str, Any] = {
+    "opens_minute": _("From"),
+    "closes_minute": _("To"),
+    "valid_from": _("First day"),
+    "valid_until": _("Last day"),
+    "weekday": _("Weekday"),
+    "counts": _("Lines"),
+    "what": _("File"),
+}
+# How values are told that are not plain words.
+VALUES: dict[str, Callable[[Any], object]] = {
+    "opens_minute": lambda minutes: words.wall_time(minutes, language()),
+    "closes_minute": lambda minutes: words.wall_time(minutes, language()),
+    "valid_from": lambda day: words.plain_date(date.fromisoformat(day), language()),
+    "valid_until": lambda day: words.plain_date(date.fromisoformat(day), language()),
+    "weekday": lambda number: words.weekday(number, language()),
+    "what": lambda kind: KINDS.get(kind, kind),
+}
+COUNTED: dict[str, Any] = {
+    "new": _("stored"),
+    "known": _("here already"),
+    "over": _("over"),
+    "called-off": _("canceled there"),
+    "problem": _("left out"),
+}
 # Who is nobody's account.
 OTHERS: dict[str, Any] = {
     "patient": _("A patient, online"),
@@ -156,14 +186,23 @@ def kind(entity: str) -> str:
 
 def _fields(detail: dict[str, Any]) -> str:
     """The names of the fields, then what else is noted, each with its name."""
-    noted = [f"{name}: {_value(value)}" for name, value in detail.items() if name != "fields"]
-    return "; ".join(filter(None, [_value(detail.get("fields", "")), *noted]))
+    noted = [
+        f"{NOTES.get(name) or name.replace('_', ' ')}: {_value(name, value)}"
+        for name, value in detail.items()
+        if name != "fields"
+    ]
+    return "; ".join(filter(None, [_value("fields", detail.get("fields", "")), *noted]))
 
 
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(YES if value else NO)
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _value(name: str, value: object) -> str:
+    """What was noted under a name: before and after are told one after the other."""
+    if isinstance(value, list):
+        return ", ".join(_value(name, one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{COUNTED.get(key) or key} {_value('', one)}" for key, one in value.items())
+    if value is None or isinstance(value, bool):
+        return str({None: NONE, True: YES, False: NO}[value])
+    return str(VALUES.get(name, str)(value))
 
 
 def _page(record: Record) -> str | None:

@@ -34,7 +34,7 @@ FATES = {
     Fate.FAILED: _("Failed"),
 }
 REASONS: dict[str, Any] = {
-    "cancelled": _("the visit was cancelled"),
+    "cancelled": _("the visit was canceled"),
     "moved": _("the visit was moved"),
     "no e-mail address": _("no e-mail address"),
     "the visit has begun": _("the visit had begun"),
@@ -202,14 +202,14 @@ def cancellations(counts: Mapping[tuple[str, Canceller], int]) -> list[Figure]:
     return [
         _shares(
             "cancelled-before",
-            gettext("Cancelled how long before the start"),
-            [gettext("Before the start"), gettext("Cancelled"), gettext("Share")],
+            gettext("Canceled how long before the start"),
+            [gettext("Before the start"), gettext("Canceled"), gettext("Share")],
             {str(label): before.get(name, 0) for name, label in WARNINGS.items()},
         ),
         _shares(
             "cancelled-by",
-            gettext("Cancelled by whom"),
-            [gettext("By"), gettext("Cancelled"), gettext("Share")],
+            gettext("Canceled by whom"),
+            [gettext("By"), gettext("Canceled"), gettext("Share")],
             {str(label): by_whom.get(who, 0) for who, label in WHO.items() if by_whom.get(who) or who in USUAL},
         ),
     ]

@@ -17,7 +17,7 @@ from scheduler import accepted, words
 from scheduler.models import Role
 from scheduler.models.practice import NEEDLING_RULES, STATES
 from scheduler.services import edits
-from scheduler.services.accounts import AccountDetails, NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
 from scheduler.services.hours import HoursDetails
 from scheduler.services.licensing import PT
@@ -166,7 +166,6 @@ class LocationForm(DetailsForm):
         description=_("Patients read this on the page of their visit."),
         render_kw={"maxlength": 2000},
     )
-    online = BooleanField(_("Patients can book here online"))
     active = BooleanField(_("This location is open"), default=True)
 
     def validate(self, extra_validators: object = None) -> bool:
@@ -359,16 +358,15 @@ class NewHoursForm(_Where, HoursForm):
         return sound
 
 
-class _Who(StaffForm):
-    """Asked first of a new account."""
-
-    email = EmailField(_("E-mail"), [Like(schemas.Email, _("Write an e-mail address like name@example.com."))])
-
-
 class AccountForm(DetailsForm):
-    """What an account may do; who administers some locations only gives those only."""
+    """Who somebody is, and what they may do; who administers some locations only gives those only."""
 
     kind = AccountDetails
+    email = EmailField(
+        _("E-mail"),
+        [Like(schemas.Email, _("Write an e-mail address like name@example.com."))],
+        description=_("They sign in with it. A new one signs them out everywhere."),
+    )
     name = StringField(_("Name"), [Like(schemas.Name, _("Write a name of at most 200 characters."))])
     language = OneOf(
         _("Language of messages to them"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
@@ -380,7 +378,9 @@ class AccountForm(DetailsForm):
     )
     everywhere = BooleanField(_("Works for all locations"))
     location_ids = Ticks(_("Or only for these"), coerce=int)
-    therapist_id = OneOf(_("Is this therapist"), coerce=int, description=_("Whoever treats sees their own schedule."))
+    therapist_id = OneOf(
+        _("Which therapist they are"), coerce=int, description=_("Whoever treats sees their own schedule.")
+    )
     needs_second_factor = BooleanField(_("Must sign in with a passkey or a code, too (administrators always must)"))
 
     @classmethod
@@ -390,6 +390,7 @@ class AccountForm(DetailsForm):
     def details(self) -> AccountDetails:
         everywhere = self.everywhere is not None and bool(self.everywhere.data)
         return AccountDetails(
+            email=self.email.data,
             name=self.name.data,
             language=self["language"].data,
             role=self.role.data,
@@ -410,21 +411,6 @@ class AccountForm(DetailsForm):
             self.therapist_id.errors = [gettext("Choose which therapist this is.")]
             sound = False
         return sound
-
-
-class NewAccountForm(_Who, AccountForm):
-    def new(self) -> NewAccount:
-        details = self.details()
-        return NewAccount(
-            email=self.email.data,
-            name=details.name,
-            role=Role(details.role),
-            language=details.language,
-            everywhere=details.everywhere,
-            location_ids=details.location_ids,
-            therapist_id=details.therapist_id,
-            needs_second_factor=details.needs_second_factor,
-        )
 
 
 def _chosen(field: OneOf, sound: bool) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask_babel import lazy_gettext as _
 
-from scheduler.services.import_lines import Outcome, Trouble, What
+from scheduler.services.moving.import_lines import Outcome, Trouble, What
 from scheduler.services.opening import Step
 
 KINDS: dict[What, Any] = {
@@ -35,7 +35,7 @@ COLUMN_WORDS: dict[str, Any] = {
     "end": _("End"),
     "minutes": _("Minutes"),
     "buffer": _("Minutes kept free after it"),
-    "type": _("Type of visit"),
+    "type": _("Kind of visit"),
     "patient": _("Patient, or first name"),
     "needling": _("Needles (yes, talk, no)"),
     "note": _("What hurts"),
@@ -51,7 +51,7 @@ OUTCOMES: dict[Outcome, Any] = {
 STEPS: dict[Step, Any] = {
     Step.POLICY: _("Look through the clinic's policy: name, notice, reminders"),
     Step.EXPLAINER: _("Read what patients are told about dry needling"),
-    Step.TYPE: _("Have at least one type of visit"),
+    Step.TYPE: _("Have at least one kind of visit"),
     Step.REMINDERS: _("Start reminders for imported visits"),
     Step.ADDRESS: _("Give it an address and a phone number"),
     Step.STATE_RULE: _("Enter what its state asks for"),
@@ -60,6 +60,7 @@ STEPS: dict[Step, Any] = {
 UNREADABLE: dict[str, Any] = {
     "empty": _("Choose a file that has a line of titles and lines below it."),
     "malformed": _("This file cannot be read as a table. Save it as CSV and choose it again."),
+    "workbook": _("This is an Excel workbook: save it as CSV and send that."),
     "too-wide": _("This file has more than 200 columns."),
     "too-long": _("This file has more than %(lines)s lines. Split it."),
     "too-large": _("This file is larger than 5 MB. Split it."),
@@ -71,6 +72,8 @@ TROUBLES: dict[Trouble, Any] = {
     Trouble.EMAIL: _("“%(about)s” is no e-mail address"),
     Trouble.PHONE: _("“%(about)s” is no phone number with its area code"),
     Trouble.DATE: _("“%(about)s” is no date such as 2026-11-30"),
+    Trouble.DAY_FIRST: _("“%(about)s” has no such month. If days come first in this file, choose so above"),
+    Trouble.MONTH_FIRST: _("“%(about)s” has no such month. If months come first in this file, choose so above"),
     Trouble.TIME: _("“%(about)s” has no time such as 14:30 or 2:30 PM"),
     Trouble.WEEKDAY: _("“%(about)s” is no day of the week"),
     Trouble.LANGUAGE: _("“%(about)s” is no language such as en or Spanish"),
@@ -83,14 +86,14 @@ TROUBLES: dict[Trouble, Any] = {
     Trouble.TOO_FAR: _("is too far ahead"),
     Trouble.UNKNOWN_THERAPIST: _("there is no therapist “%(about)s”"),
     Trouble.UNKNOWN_LOCATION: _("there is no location “%(about)s”"),
-    Trouble.UNKNOWN_TYPE: _("there is no type of visit “%(about)s”"),
+    Trouble.UNKNOWN_TYPE: _("there is no kind of visit “%(about)s”"),
     Trouble.SEVERAL: _("there are several called “%(about)s”: tell more"),
     Trouble.UNREACHABLE: _("neither an e-mail address nor a phone number is known"),
     Trouble.NOT_LICENSED: _("has no license for %(about)s on that day"),
     Trouble.NO_NEEDLING: _("may not needle in %(about)s on that day"),
     Trouble.TAKEN: _("this time is taken: %(about)s"),
     Trouble.CLASH: _("overlaps other hours: %(about)s"),
-    Trouble.TWICE: _("is the same as in line %(about)s"),
+    Trouble.TWICE: _("is in line %(about)s too"),
     Trouble.OTHERWISE: _("is here already, but on %(about)s: change it here"),
     Trouble.ACCOUNT: _("“%(about)s” has an account of another person, or a closed one"),
     Trouble.MORE_CELLS: _("the line has more cells than there are titles"),

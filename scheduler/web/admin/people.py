@@ -15,7 +15,7 @@ from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import NotFound
 from scheduler.models import Account, License, Location, Role, Therapist, WorkingHours
-from scheduler.services import accounts, edits, hours, staffing
+from scheduler.services import accounts, edits, hours, practice, second_factor, staffing
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.hours import HoursDetails, Shift
 from scheduler.services.licensing import PT
@@ -25,12 +25,11 @@ from scheduler.web.admin.forms import (
     AccountForm,
     HoursForm,
     LicenseForm,
-    NewAccountForm,
     NewHoursForm,
     TherapistForm,
     license_name,
 )
-from scheduler.web.admin.saving import Deed, Edit, agreed, done, in_words, now, policy, saved
+from scheduler.web.admin.saving import Deed, Edit, after, agreed, done, in_words, now, plain_date, policy, saved
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.staff.access import allowed, staff
@@ -84,7 +83,8 @@ def therapist(therapist_id: int) -> str:
         shifts = hours.shifts(session, WorkingHours.therapist_id == therapist_id)
         account = session.scalars(select(Account).where(Account.therapist_id == therapist_id)).one_or_none()
         editable = _is(session, therapist_id, staffing.works_only_at(staff().locations))
-        account_own = account is not None and _may_change(session, account)
+        account_own = account is not None and bool(_reached(session, [account]))
+        zone = practice.zone(session)
     return render_template(
         "admin/therapist.html",
         clinic=policy(),
@@ -98,8 +98,9 @@ def therapist(therapist_id: int) -> str:
         editable=editable,
         in_words=in_words,
         license_name=license_name,
-        plain_date=_plain_date,
-        today=now().date(),
+        plain_date=plain_date,
+        today=local_date(now(), zone_of(zone)),
+        day_of=lambda instant: plain_date(local_date(instant, zone_of(zone))),
     )
 
 
@@ -124,7 +125,7 @@ def save_therapist(therapist_id: int) -> BaseResponse:
         staffing.change_therapist(
             session, therapist_id, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
         )
-        return _after_change(therapist_id)
+        return after(url_for("people.therapist", therapist_id=therapist_id))
 
     return saved(form, _therapist_edit(person), change, as_form=TherapistForm.of)
 
@@ -134,7 +135,7 @@ def save_therapist(therapist_id: int) -> BaseResponse:
 def new_license(therapist_id: int) -> Response:
     with reading(context().engine) as session:
         person = _own_therapist(session, therapist_id)
-        form = _with_kinds(session, LicenseForm(formdata=None, data={"valid_from": now().date()}))
+        form = _with_kinds(session, LicenseForm(formdata=None, data={"valid_from": practice.today(session, now=now())}))
     return _license_edit(person, None).page(form)
 
 
@@ -173,7 +174,7 @@ def save_license(license_id: int) -> BaseResponse:
         staffing.change_license(
             session, license_id, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
         )
-        return _after_change(person.id)
+        return after(url_for("people.therapist", therapist_id=person.id))
 
     return saved(form, _license_edit(person, held), change, as_form=lambda kept: _of_kind(LicenseForm.of(kept), form))
 
@@ -200,9 +201,8 @@ def verify_license(license_id: int) -> BaseResponse:
 def new_hours(therapist_id: int) -> Response:
     with reading(context().engine) as session:
         person = _therapist(session, therapist_id, staffing.works_at(staff().locations))
-        places = _open_places(session)
-    first = min((local_date(now(), zone_of(place.time_zone)) for place in places), default=now().date())
-    form = _with_places(NewHoursForm(formdata=None, data={"valid_from": first}), places)
+        first = practice.today(session, now=now())
+        form = _with_places(NewHoursForm(formdata=None, data={"valid_from": first}), _open_places(session))
     return _new_hours_edit(person).page(form)
 
 
@@ -219,7 +219,25 @@ def add_hours(therapist_id: int) -> BaseResponse:
         hours.add(session, therapist_id, place, days, form.details(), by=staff().actor, now=now())
         return url_for("people.therapist", therapist_id=therapist_id)
 
-    return saved(form, _new_hours_edit(person), change, as_form=HoursForm.of)
+    return _warned(
+        saved(form, _new_hours_edit(person), change, as_form=HoursForm.of), therapist_id, form.location_id.data
+    )
+
+
+def _warned(answer: BaseResponse, therapist_id: int, location_id: int) -> BaseResponse:
+    """The answer; where hours were stored, with a word if their therapist has no licence of the state."""
+    if answer.status_code == 303:  # noqa: PLR2004 it was stored
+        with reading(context().engine) as session:
+            these = (WorkingHours.therapist_id == therapist_id, WorkingHours.location_id == location_id)
+            lacking = hours.unlicensed(session, *these, now=now())
+        for one in lacking:
+            flash(
+                gettext(
+                    "No license for %(state)s: nothing can be booked in the hours there until there is one",
+                    state=one.state,
+                )
+            )
+    return answer
 
 
 @pages.get("/hours/<int:hours_id>")
@@ -239,9 +257,10 @@ def save_hours(hours_id: int) -> BaseResponse:
         hours.change(
             session, hours_id, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
         )
-        return _after_change(shift.therapist_id)
+        return after(url_for("people.therapist", therapist_id=shift.therapist_id))
 
-    return saved(form, _hours_edit(shift), change, as_form=lambda kept: _hours_form(shift, kept))
+    answer = saved(form, _hours_edit(shift), change, as_form=lambda kept: _hours_form(shift, kept))
+    return _warned(answer, shift.therapist_id, shift.location_id)
 
 
 @pages.post("/hours/<int:hours_id>/remove")
@@ -252,7 +271,7 @@ def remove_hours(hours_id: int) -> BaseResponse:
 
     def change(session: Session) -> str:
         hours.remove(session, hours_id, agreed=agreed(), by=staff().actor, now=now())
-        return _after_change(shift.therapist_id)
+        return after(url_for("people.therapist", therapist_id=shift.therapist_id))
 
     form = _hours_form(shift, _details(shift))
     return done(form, _hours_edit(shift), change, as_form=lambda kept: _hours_form(shift, kept))
@@ -266,7 +285,7 @@ def all_accounts() -> str:
         found = session.scalars(select(Account).order_by(Account.active.desc(), Account.name, Account.id)).all()
         places = accounts.places_of(session)
         names = {place.id: place.name for place in session.scalars(select(Location))}
-    own = [one for one in found if _reaches(one, places.get(one.id, frozenset()))]
+        own = _reached(session, found)
     where = {one.id: sorted(names[place] for place in places.get(one.id, ())) for one in own}
     return render_template("admin/accounts.html", clinic=policy(), accounts=own, where=where, roles=ROLES)
 
@@ -276,7 +295,7 @@ def all_accounts() -> str:
 def new_account() -> Response:
     with reading(context().engine) as session:
         data = {"everywhere": staff().locations is None, "language": language(), "role": Role.FRONT_DESK.value}
-        form = _with_choices(session, NewAccountForm(formdata=None, data=data))
+        form = _with_choices(session, AccountForm(formdata=None, data=data))
     return _new_account_edit().page(form)
 
 
@@ -285,11 +304,11 @@ def new_account() -> Response:
 def add_account() -> BaseResponse:
     """Let somebody in; the link to set their password stands on this one page, and goes to them by mail."""
     with reading(context().engine) as session:
-        form = _with_choices(session, NewAccountForm())
+        form = _with_choices(session, AccountForm())
     added: list[Account] = []
 
     def change(session: Session) -> str:
-        account = accounts.add(session, form.new(), by=staff().actor, now=now())
+        account = accounts.add(session, form.details(), by=staff().actor, now=now())
         accounts.invite(session, account, now=now())
         added.append(account)
         return url_for("people.accounts")
@@ -345,6 +364,21 @@ def enable_account(account_id: int) -> BaseResponse:
     return _account_deed(account_id, change)
 
 
+@pages.post("/accounts/<int:account_id>/reset-second-factor")
+@allowed(Role.ADMIN)
+def reset_second_factor(account_id: int) -> BaseResponse:
+    """Let somebody in who lost phone and paper, to choose a second factor anew; one's own is never reset so."""
+
+    def change(session: Session) -> str:
+        account = _account(session, account_id)
+        if account.id == staff().account_id:
+            raise NotFound(edits.NOTHING)
+        second_factor.reset(session, account, by=staff().actor, now=now())
+        return url_for("people.account", account_id=account_id)
+
+    return _account_deed(account_id, change)
+
+
 @pages.post("/accounts/<int:account_id>/link")
 @allowed(Role.ADMIN)
 def new_link(account_id: int) -> BaseResponse:
@@ -395,19 +429,20 @@ def _shift(hours_id: int) -> Shift:
 
 def _account(session: Session, account_id: int) -> Account:
     row = edits.found(session, Account, account_id)
-    if not _may_change(session, row):
+    if not _reached(session, [row]):
         raise NotFound(edits.NOTHING)
     return row
 
 
-def _may_change(session: Session, row: Account) -> bool:
-    return _reaches(row, accounts.location_ids(session, row))
-
-
-def _reaches(row: Account, places: frozenset[int]) -> bool:
-    """Whether one administers every place that an account works for."""
+def _reached(session: Session, rows: Sequence[Account]) -> list[Account]:
+    """Of some accounts those of which one administers every place that they, or their therapist, work at."""
     own = staff().locations
-    return own is None or (not row.everywhere and bool(places) and places <= own)
+    if own is None:
+        return list(rows)
+    places = accounts.places_of(session)
+    treating = {None, *session.scalars(select(Therapist.id).where(staffing.works_only_at(own)))}
+    named = [row for row in rows if not row.everywhere and row.id in places and row.therapist_id in treating]
+    return [row for row in named if places[row.id] <= own]
 
 
 # --- forms with what can be chosen in them
@@ -454,15 +489,15 @@ def _worded(form: HoursForm, shift: Shift) -> HoursForm:
 
 
 def _with_choices(session: Session, form: AccountForm, own: Account | None = None) -> AccountForm:
-    """What this administrator may give: their own places only, and therapists who work there."""
+    """What this administrator may give: their own places only, and therapists who work nowhere else."""
     mine = staff().locations
     places = session.scalars(select(Location).order_by(Location.name)).all()
     form.location_ids.choices = [SelectChoice(str(one.id), one.name) for one in places if staff().works_at(one.id)]
     linked = Therapist.id == (own.therapist_id if own else None)
     people = session.scalars(
-        select(Therapist).where((Therapist.active & staffing.works_at(mine)) | linked).order_by(Therapist.name)
+        select(Therapist).where((Therapist.active & staffing.works_only_at(mine)) | linked).order_by(Therapist.name)
     )
-    nobody = SelectChoice(NOBODY, gettext("nobody of the therapists"))
+    nobody = SelectChoice(NOBODY, gettext("No therapist"))
     form.therapist_id.choices = [nobody, *(SelectChoice(str(one.id), one.name) for one in people)]
     if form.therapist_id.data is None:
         form.therapist_id.data = 0
@@ -487,13 +522,6 @@ def _account_deed(account_id: int, change: Any) -> BaseResponse:  # noqa: ANN401
         row = _account(session, account_id)
         form = _with_choices(session, AccountForm.of(accounts.details_of(session, row)), row)
     return done(form, _account_edit(row), change, as_form=_account_form(row))
-
-
-def _after_change(therapist_id: int) -> str:
-    """Whoever agreed that visits no longer fit is led to them."""
-    if agreed():
-        return url_for("clinic.visits_to_move")
-    return url_for("people.therapist", therapist_id=therapist_id)
 
 
 def _new_therapist_edit() -> Edit:
@@ -533,7 +561,7 @@ def _hours_edit(shift: Shift) -> Edit:
         "%(hours)s at %(place)s, from %(day)s.",
         hours=in_words(shift),
         place=shift.location,
-        day=_plain_date(shift.valid_from),
+        day=plain_date(shift.valid_from),
     )
     kept = gettext("Hours that were worked stay as they were: new times hold from a day on, or a last day ends them.")
     deeds = [Deed(gettext("Remove these hours"), url_for("people.remove_hours", hours_id=shift.id))] if unworked else []
@@ -548,30 +576,35 @@ def _new_account_edit() -> Edit:
 
 
 def _account_edit(row: Account) -> Edit:
-    about = [row.email] if row.active else [row.email, gettext("This account is disabled: nobody can sign in with it.")]
-    if not row.active:
-        deeds = [Deed(gettext("Enable this account"), url_for("people.enable_account", account_id=row.id), grave=False)]
-    else:
-        link = gettext("Forgotten the password? A link lets them set a new one, once, within three days.")
-        out = gettext("Whoever is disabled is signed out at once. What they did stays theirs.")
-        deeds = [
-            Deed(
-                gettext("Make a link to set a password"),
-                url_for("people.new_link", account_id=row.id),
-                link,
-                grave=False,
-            ),
-            Deed(gettext("Disable this account"), url_for("people.disable_account", account_id=row.id), out),
-        ]
     address = url_for("people.account", account_id=row.id)
-    return Edit(row.name, url_for("people.accounts"), about, deeds, address)
+    if not row.active:
+        about = gettext("This account is disabled: nobody can sign in with it.")
+        enable = Deed(gettext("Enable this account"), url_for("people.enable_account", account_id=row.id), grave=False)
+        return Edit(row.name, url_for("people.accounts"), [about], [enable], address)
+    link = Deed(
+        gettext("Make a link to set a password"),
+        url_for("people.new_link", account_id=row.id),
+        gettext("Forgotten the password? A link lets them set a new one, once, within three days."),
+        grave=False,
+    )
+    reset = Deed(
+        gettext("Reset the second factor"),
+        url_for("people.reset_second_factor", account_id=row.id),
+        gettext(
+            "Lost phone, passkey and recovery codes? Make sure that it is really them who asks. They are signed out, "
+            "and choose a new second factor after their password."
+        ),
+    )
+    out = Deed(
+        gettext("Disable this account"),
+        url_for("people.disable_account", account_id=row.id),
+        gettext("Whoever is disabled is signed out at once. What they did stays theirs."),
+    )
+    deeds = [link, out] if row.id == staff().account_id else [link, reset, out]
+    return Edit(row.name, url_for("people.accounts"), deeds=deeds, address=address)
 
 
 def _link_page(row: Account) -> Response:
     token = accounts.password_token(row, keys=context().keys, now=now())
     link = context().settings.base_url + url_for("sign_in.set_password_page", token=token)
     return make_response(render_template("admin/link.html", clinic=policy(), account=row, link=link))
-
-
-def _plain_date(day: Any) -> str:  # noqa: ANN401 a date
-    return words.plain_date(day, language())

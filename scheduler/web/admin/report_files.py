@@ -57,7 +57,7 @@ def _missed(found: Mapping[Where, Mapping[Visit, int]], names: Names) -> Iterato
 
 def cancellations(session: Session, wanted: Wanted, names: Names) -> Table:
     found = reports.cancellations(session, wanted)
-    header = [*_where(), gettext("Before the start"), gettext("By"), gettext("Cancelled")]
+    header = [*_where(), gettext("Before the start"), gettext("By"), gettext("Canceled")]
     return header, (
         (*names.cells(where), str(figures.WARNINGS[warning]), str(figures.WHO[who]), found[where][warning, who])
         for where in names.in_order(found)

@@ -5,11 +5,11 @@ A page that is saved twice at once is refused with both values; what was typed i
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from flask import Response, flash, make_response, redirect, render_template, request
+from flask import Response, flash, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from sqlalchemy.orm import Session
@@ -19,22 +19,22 @@ from wtforms import Field, HiddenField
 from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import ClinicError, Invalid
-from scheduler.models import ClinicPolicy, Patient
-from scheduler.services import audit, edits, practice
+from scheduler.models import ClinicPolicy
+from scheduler.services import edits, practice
 from scheduler.services.accounts import LastAdmin
 from scheduler.services.consequences import Hit, VisitsHit, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash, Shift
 from scheduler.web.admin.fields import told
-from scheduler.web.admin.forms import DetailsForm
+from scheduler.web.admin.forms import MIDNIGHT, DetailsForm
 from scheduler.web.context import context
 from scheduler.web.language import language
+from scheduler.web.staff import seen
 from scheduler.web.staff.access import staff
 from scheduler.web.staff.forms import StaffForm
 
 MOST_SHOWN = 200  # of the visits that a change hits; the page of visits to move has all
 UNTYPED = {"csrf_token", "agreed", "step"}
-DAY_MINUTES = 24 * 60
 WHYS = {
     Why.THERAPIST_GONE: _("The therapist does not work here any more"),
     Why.LOCATION_CLOSED: _("The location is closed"),
@@ -126,6 +126,15 @@ def agreed() -> str | None:
     return request.form.get("agreed")
 
 
+def after(page: str) -> str:
+    """Where saving leads: to this page, or, whoever agreed that visits no longer fit, to them."""
+    return url_for("clinic.visits_to_move") if agreed() else page
+
+
+def plain_date(day: date) -> str:
+    return words.plain_date(day, language())
+
+
 def now() -> datetime:
     return context().clock.now()
 
@@ -136,23 +145,17 @@ def policy() -> ClinicPolicy:
 
 
 def shown_hits(hits: Iterable[Hit]) -> list[ShownHit]:
-    """Visits in words."""
-    return [_shown(hit) for hit in hits]
-
-
-def note_read(hits: Iterable[Hit]) -> None:
-    """Note that the patients of these visits were shown."""
-    patients = [hit.patient_id for hit in hits if staff().works_at(hit.location_id)]
-    if patients:
-        with transaction(context().engine) as session:
-            audit.read_many(session, Patient, patients, fields="name, visit", by=staff().actor, now=now())
+    """Visits in words; that their patients were shown is noted."""
+    told = list(hits)
+    seen.note((hit.patient_id for hit in told if staff().works_at(hit.location_id)), "name, visit")
+    return [_shown(hit) for hit in told]
 
 
 def in_words(shift: Shift) -> str:
     """Weekly hours, as in "Monday, 8:00 AM to 5:00 PM"."""
     opens, closes = words.wall_time(shift.opens_minute, language()), words.wall_time(shift.closes_minute, language())
     day = words.weekday(shift.weekday, language())
-    if shift.closes_minute > DAY_MINUTES:
+    if shift.closes_minute > MIDNIGHT:
         return str(gettext("%(day)s, %(opens)s to %(closes)s on the next day", day=day, opens=opens, closes=closes))
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
 
@@ -160,7 +163,6 @@ def in_words(shift: Shift) -> str:
 def _ask(refusal: VisitsHit) -> Response:
     """List the visits that the change would hit; whoever agrees sends the same form again."""
     hits = refusal.hits[:MOST_SHOWN]
-    note_read(hits)
     carried = [pair for pair in request.form.items(multi=True) if pair[0] not in UNTYPED]
     page = render_template(
         "admin/hits.html",

@@ -10,9 +10,10 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms import EmailField, StringField
 
 from scheduler.db import reading, transaction
+from scheduler.errors import Invalid
 from scheduler.models import Account, Role
 from scheduler.services import accounts, opening, practice
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.web import schemas
 from scheduler.web.context import context
@@ -54,13 +55,15 @@ def set_up(token: str) -> BaseResponse:
         opening.require_setup(database, token, keys=context().keys)
     if not form.validate() or not form.is_good(Account(email=form.email.data, name=form.name.data)):
         return _page(form, 422)
-    new = NewAccount(form.email.data, form.name.data, Role.ADMIN, language=language())
+    new = AccountDetails(form.email.data, form.name.data, Role.ADMIN, language=language())
     password_hash = accounts.hashed(form.password.data)
-    with transaction(context().engine) as database:
-        by = Actor(opening.SETUP, network())
-        opening.add_first_admin(
-            database, token, new, password_hash, by=by, keys=context().keys, now=context().clock.now()
-        )
+    by, now = Actor(opening.SETUP, network()), context().clock.now()
+    try:
+        with transaction(context().engine) as database:
+            opening.add_first_admin(database, token, new, password_hash, by=by, keys=context().keys, now=now)
+    except Invalid as refusal:
+        form.email.errors = [gettext(refusal.message)]
+        return _page(form, 422)
     session.clear()
     flash(gettext("Your account is made. Sign in with it now."))
     return redirect(url_for("sign_in.sign_in", next=url_for("moving_in.checklist")), 303)

@@ -1,13 +1,16 @@
 """Everything that a clinic would take with it, as tables that this program reads again."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import phonenumbers
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from scheduler import accepted
 from scheduler.csv_cells import Cell
 from scheduler.db import Base
 from scheduler.keys import Keyring
@@ -22,7 +25,7 @@ from scheduler.models import (
     TherapistLanguage,
 )
 from scheduler.services import hours
-from scheduler.services.import_lines import COLUMNS, WEEKDAYS, What, clock_of
+from scheduler.services.moving.import_lines import COLUMNS, WEEKDAYS, What, clock_of
 from scheduler.timeline import zone_of
 
 NOT_TOLD = {"last_name", "time", "minutes", "status"}  # which other columns tell
@@ -94,10 +97,22 @@ def _patient(patient: Patient) -> dict[str, Cell]:
     return {
         "name": patient.name,
         "email": patient.email,
-        "phone": patient.phone,
+        "phone": dialled(patient.phone) if patient.phone else None,
         "birth_date": patient.birth_date.isoformat() if patient.birth_date else None,
         "language": patient.language,
     }
+
+
+def dialled(phone: str) -> str:
+    """A stored number as it is dialled in the United States: no plus, which a spreadsheet computes, and the same again.
+
+    >>> dialled("+12175550142"), dialled("+493012345678")
+    ('1 217 555 0142', '011 49 30 12345678')
+    """
+    number = phonenumbers.parse(phone)
+    written = phonenumbers.format_out_of_country_calling_number(number, "US")
+    digits = " ".join(re.findall(r"\d+", written))
+    return digits if accepted.phone(digits) == phone else phone
 
 
 def _visits(session: Session, keys: Keyring, now: datetime) -> Export:

@@ -20,11 +20,14 @@ from uuid6 import uuid7
 from scheduler import words
 from scheduler.keys import Keyring
 from scheduler.models import Appointment, AppointmentType, Location, Needling, Patient, Slot, Status, Therapist
-from scheduler.services import audit, booking, import_places, licensing, practice, reminders, slots
+from scheduler.services import audit, booking, licensing, practice, reminders, slots
 from scheduler.services.audit import Actor
 from scheduler.services.availability import LONGEST_PLAN
-from scheduler.services.import_lines import (
+from scheduler.services.licensing import Licences
+from scheduler.services.moving import import_places
+from scheduler.services.moving.import_lines import (
     CLOCK,
+    GRID,
     Cells,
     File,
     Line,
@@ -38,15 +41,20 @@ from scheduler.services.import_lines import (
     text_of,
     whole_number,
 )
-from scheduler.services.import_people import NewPatient, Patients, Person, new_patient, read_person, store_patients
-from scheduler.services.import_places import Named
-from scheduler.services.licensing import Licences
+from scheduler.services.moving.import_people import (
+    NewPatient,
+    Patients,
+    Person,
+    new_patient,
+    read_person,
+    store_patients,
+)
+from scheduler.services.moving.import_places import Named
 from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_of
 from scheduler.words import DEFAULT_LANGUAGE
 
 LONGEST_VISIT, LONGEST_BUFFER = 12 * 60, 240  # minutes
 LONGEST_OWN_NAME = 200
-GRID = 15  # minutes
 IDS_A_STATEMENT = 500
 OUR_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CALLED_OFF = ("cancel", "no show", "noshow", "anulad", "deleted", "declined", "no asistio")

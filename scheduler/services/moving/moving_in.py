@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from scheduler.errors import Conflict
 from scheduler.keys import Keyring
 from scheduler.models import AuditEvent, ClinicPolicy
-from scheduler.services import audit, consequences, import_hours, import_people, import_visits
+from scheduler.services import audit, consequences
 from scheduler.services.audit import Actor
-from scheduler.services.import_lines import File, Line, Outcome, What
+from scheduler.services.moving import import_hours, import_people, import_visits
+from scheduler.services.moving.import_lines import File, Line, Outcome, What
 
 IMPORTED = "moving_in.imported"
 

@@ -7,10 +7,12 @@ from datetime import date, datetime
 from sqlalchemy.orm import Session
 
 from scheduler.models import Location, Therapist, WorkingHours
-from scheduler.services import audit, consequences, edits, hours, import_places
+from scheduler.services import audit, consequences, hours
 from scheduler.services.audit import Actor
 from scheduler.services.hours import Shift
-from scheduler.services.import_lines import (
+from scheduler.services.moving import import_places
+from scheduler.services.moving.import_lines import (
+    GRID,
     MINUTES_A_DAY,
     Cells,
     File,
@@ -23,8 +25,6 @@ from scheduler.services.import_lines import (
     weekday_of,
 )
 from scheduler.timeline import first_clash, local_date, zone_of
-
-GRID = 15  # minutes
 
 
 def hours_lines(session: Session, file: File, *, now: datetime) -> Iterator[Line]:
@@ -70,8 +70,7 @@ def store_hours(session: Session, new: Sequence[Shift], *, by: Actor, now: datet
         session.add_all(rows)
         session.flush()
     for row in rows:
-        whose = {"therapist_id": row.therapist_id, "location_id": row.location_id, "weekday": row.weekday}
-        audit.record(session, "working_hours.added", row, by=by, now=now, **whose, **edits.plain(hours.details_of(row)))
+        audit.record(session, "working_hours.added", row, by=by, now=now, **hours.told(row))
 
 
 def _shift(cells: Cells, therapist: Therapist | None, location: Location | None, now: datetime) -> Shift | None:

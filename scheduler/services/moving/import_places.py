@@ -1,7 +1,7 @@
 """Whom and what an old program's words mean here: therapists, locations, kinds of visit, by their names."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,28 +10,33 @@ from sqlalchemy.orm import Session
 
 from scheduler.models import AppointmentType, Location, Therapist
 from scheduler.services import practice
-from scheduler.services.import_lines import Trouble, Unusable, plainly
+from scheduler.services.moving.import_lines import Trouble, Unusable, in_order, plainly
 
 N = TypeVar("N", Therapist, Location, AppointmentType)
 
 
 @dataclass(frozen=True, slots=True)
 class Named(Generic[N]):
-    """Rows by their names as they are compared; `unknown` is what to say of a name that nobody has."""
+    """Rows by their names as they are compared; `unknown` is what to say of a name that nobody has.
+
+    `spoken` gives a name's parts their order.
+    """
 
     rows: dict[str, list[N]]
     unknown: Trouble
+    spoken: Callable[[str], str] = str
 
     @classmethod
-    def of(cls, rows: Iterable[N], unknown: Trouble) -> "Named[N]":
+    def of(cls, rows: Iterable[N], unknown: Trouble, spoken: Callable[[str], str] = str) -> "Named[N]":
         by_name: dict[str, list[N]] = defaultdict(list)
         for row in rows:
-            by_name[plainly(row.name)].append(row)
-        return cls(dict(by_name), unknown)
+            by_name[plainly(spoken(row.name))].append(row)
+        return cls(dict(by_name), unknown, spoken)
 
     def __call__(self, text: str) -> N:
         """The one with this name, also where something such as a degree follows it after a comma."""
-        for name in (text, text.partition(",")[0]):
+        spoken = self.spoken(text)
+        for name in (spoken, spoken.partition(",")[0]):
             found = self.rows.get(plainly(name), [])
             if len(found) > 1:
                 raise Unusable(Trouble.SEVERAL)
@@ -47,7 +52,7 @@ class Named(Generic[N]):
 
 
 def therapists(session: Session) -> Named[Therapist]:
-    return Named.of(practice.active_therapists(session), Trouble.UNKNOWN_THERAPIST)
+    return Named.of(practice.active_therapists(session), Trouble.UNKNOWN_THERAPIST, in_order)
 
 
 def locations(session: Session) -> Named[Location]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -20,7 +21,7 @@ TITLE = (
 LONGEST_TITLE = 200
 LONGEST_NAME, LONGEST_EMAIL, LONGEST_NOTE, LONGEST_PHONE = 200, 254, 500, 40
 YEARS = range(2000, 2200)
-MINUTES_A_DAY = 24 * 60
+GRID, MINUTES_A_DAY = 15, 24 * 60
 T = TypeVar("T")
 
 
@@ -42,6 +43,8 @@ class Trouble(StrEnum):
     EMAIL = "email"
     PHONE = "phone"
     DATE = "date"
+    DAY_FIRST = "day-first"
+    MONTH_FIRST = "month-first"
     TIME = "time"
     WEEKDAY = "weekday"
     LANGUAGE = "language"
@@ -91,11 +94,32 @@ class Column:
 
 
 NAME = ("name", "full name", "nombre", "nombre completo")
-LAST_NAME = Column("last_name", ("last name", "surname", "family name", "apellido", "apellidos"))
+PATIENT = (
+    "patient", "patient name", "client", "client name", "first name", "patient first name", "client first name",
+    "paciente", "nombre del paciente", "cliente",
+)  # fmt: skip
+LAST_NAME = Column(
+    "last_name",
+    ("last name", "patient last name", "client last name", "surname", "family name", "apellido", "apellidos"),
+)
 EMAIL = Column("email", ("email", "e mail", "email address", "e mail address", "mail", "correo", "correo electronico"))
-PHONE = Column("phone", ("phone", "phone number", "mobile", "mobile phone", "cell", "telefono", "movil", "celular"))
+PHONE = Column(
+    "phone",
+    ("phone", "phone number", "mobile", "mobile phone", "cell", "telephone", "tel", "telefono", "movil", "celular"),
+)
 BIRTH_DATE = Column(
-    "birth_date", ("birth date", "date of birth", "dob", "birthday", "birthdate", "fecha de nacimiento", "nacimiento")
+    "birth_date",
+    (
+        "birth date",
+        "date of birth",
+        "dob",
+        "d o b",
+        "birthday",
+        "birthdate",
+        "born",
+        "fecha de nacimiento",
+        "nacimiento",
+    ),
 )
 THERAPIST = Column(
     "therapist", ("therapist", "provider", "clinician", "practitioner", "terapeuta", "fisioterapeuta", "profesional"),
@@ -122,7 +146,7 @@ COLUMNS: dict[What, tuple[Column, ...]] = {
         Column("valid_until", ("valid until", "last day", "end date", "fecha de fin", "ultimo dia")),
     ),
     What.PATIENTS: (
-        Column("name", (*NAME, "patient", "patient name", "first name", "paciente"), needed=True),
+        Column("name", (*NAME, *PATIENT), needed=True),
         LAST_NAME,
         EMAIL,
         PHONE,
@@ -130,21 +154,21 @@ COLUMNS: dict[What, tuple[Column, ...]] = {
         Column("language", LANGUAGE),
     ),
     What.VISITS: (
-        Column("imported_as", ("id", "visit id", "appointment id", "number", "reference", "referencia", "numero")),
-        Column("start", ("start", "date", "starts", "appointment date", "visit date", "start date", "start date time",
-            "date time", "fecha", "fecha y hora", "inicio", "fecha de la cita"), needed=True),
-        Column("time", ("time", "start time", "appointment time", "hora", "hora de inicio")),
+        Column("imported_as", ("id", "visit id", "appointment id", "appt id", "number", "appointment number",
+            "appt number", "appt no", "visit number", "reference", "referencia", "numero")),
+        Column("start", ("start", "date", "starts", "appointment date", "appt date", "visit date", "start date",
+            "start date time", "date time", "fecha", "fecha y hora", "inicio", "fecha de la cita"), needed=True),
+        Column("time", ("time", "start time", "appointment time", "appt time", "hora", "hora de inicio")),
         Column("end", ("end", "ends", "end time", "fin", "hora de fin")),
         Column("minutes", ("minutes", "mins", "min", "duration", "length", "duration minutes", "duracion", "minutos")),
         Column("buffer", ("buffer", "buffer minutes", "minutes after", "minutos despues")),
         THERAPIST,
         LOCATION,
-        Column("type", ("type", "visit type", "appointment type", "service", "reason", "tipo", "tipo de cita",
-            "servicio"),
+        Column("type", ("type", "visit type", "appointment type", "appt type", "service", "reason", "tipo",
+            "tipo de cita", "servicio"),
             needed=True),
-        Column("patient", ("patient", "patient name", "client", "client name", "first name", "patient first name",
-            *NAME, "paciente", "nombre del paciente", "cliente"), needed=True),
-        Column("last_name", (*LAST_NAME.titles, "patient last name")),
+        Column("patient", (*PATIENT, *NAME), needed=True),
+        LAST_NAME,
         EMAIL,
         PHONE,
         BIRTH_DATE,
@@ -153,6 +177,7 @@ COLUMNS: dict[What, tuple[Column, ...]] = {
         Column("status", ("status", "state", "estado")),
     ),
 }  # fmt: skip
+DATES = {"birth_date", "start", "end", "valid_from", "valid_until"}  # the columns that hold dates
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +265,7 @@ class Cells:
     def name(self, column: str) -> str | None:
         """A person's name, of one column or of two."""
         first, last = self.need(column, name_of), self.read("last_name", name_of)
-        whole = " ".join(filter(None, (first, last)))
+        whole = " ".join(filter(None, (first, last))) if last else in_order(first or "")
         if len(whole) > LONGEST_NAME:
             self.note(column, Trouble.TOO_LONG)
         return whole if first else None
@@ -254,7 +279,7 @@ class Cells:
 
 def guessed(what: What, header: Sequence[str]) -> dict[str, int]:
     """Where each of our columns seems to stand: under one of its titles, else under words that hold one."""
-    plain = [plainly(title) for title in header]
+    plain = [plainly(title.replace("#", " number ")) for title in header]
     found: dict[str, int] = {}
     for alike in (lambda title, cell: title == cell, lambda title, cell: f" {title} " in f" {cell} "):
         for column in COLUMNS[what]:
@@ -265,11 +290,36 @@ def guessed(what: What, header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def day_comes_first(file: File) -> bool:
-    """Whether some date of the file can only be meant so: its second number is beyond twelve in none, its first is."""
-    cells = (row[at] for _, row in file.table.rows for at in file.columns.values() if at < len(row))
-    pairs = [tuple(map(int, found.groups()[:2])) for cell in cells if (found := SLASHED.match(cell))]
-    return any(first > 12 for first, _ in pairs) and not any(second > 12 for _, second in pairs)  # noqa: PLR2004 months
+@dataclass(frozen=True, slots=True)
+class DatesTold:
+    """How many dates of a file can only have the day first, or only the month; `either` is one that can have both."""
+
+    days_first: int
+    months_first: int
+    either: str
+
+    @property
+    def day_first(self) -> bool:
+        """What most of those dates say that say anything."""
+        return self.days_first > self.months_first
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some date is read one way while nothing in the file, or as much as contradicts itself, says so."""
+        return bool(self.either) and bool(self.days_first) == bool(self.months_first)
+
+
+def dates_told(file: File) -> DatesTold:
+    """What the dates in the columns of dates say of their order."""
+    where = [at for name, at in file.columns.items() if name in DATES]
+    cells = (row[at] for _, row in file.table.rows for at in where if at < len(row))
+    dates = [found for cell in cells if (found := SLASHED.match(cell))]
+    ways = [(found[0], _of_slashed(found, day_first=True), _of_slashed(found, day_first=False)) for found in dates]
+    return DatesTold(
+        days_first=sum(month is None and day is not None for _, day, month in ways),
+        months_first=sum(day is None and month is not None for _, day, month in ways),
+        either=next((text for text, day, month in ways if day and month and day != month), ""),
+    )
 
 
 def lines(file: File) -> list[Cells]:
@@ -313,6 +363,42 @@ def name_of(text: str) -> str:
     return _accepted(accepted.name, text_of(LONGEST_NAME)(text), Trouble.NOT_PLAIN)
 
 
+SUFFIXES = {"Jr", "Sr", "JR", "SR", "jr", "sr", "II", "III", "IV"}
+DEGREES = {
+    "PT", "DPT", "MPT", "MSPT", "BSPT", "PTA", "OT", "OTD", "OTR", "OTR/L", "COTA", "MD", "DO", "DC", "RN", "NP",
+    "PhD", "PHD", "EdD", "ScD", "DSc", "MS", "MSc", "BS", "BSc", "ATC", "LAT", "CSCS", "OCS", "SCS", "GCS", "NCS",
+    "WCS", "PCS", "ECS", "CHT", "LMT", "LAc", "CMPT", "COMT", "FAAOMPT",
+}  # fmt: skip
+LIKE_A_DEGREE = re.compile(r"[A-Z][A-Z0-9./-]{1,9}")
+
+
+def in_order(name: str) -> str:
+    """A name as it is spoken: "Doe, Pat" is Pat Doe, while what follows in "Ana Abbott, PT" or "Sam Doe, Jr." stays.
+
+    Capitals alone make no degree where all is in capitals, or where one word stands before the comma: "DOE, PAT".
+    """
+    last, *rest = [part.strip() for part in name.split(",") if part.strip()] or [name]
+    bare = name.isupper() or " " not in last
+    given = [part for part in rest if not all(_follows(word, bare=bare) for word in part.split())]
+    if len(given) != 1 or not any(map(str.isalpha, given[0])):
+        return name
+    words = given[0].split()
+    degrees = list(reversed(list(takewhile(lambda word: _follows(word, bare=True), reversed(words)))))
+    spoken = " ".join([*words[: len(words) - len(degrees)], last])
+    return ", ".join([spoken, *degrees, *(part for part in rest if part != given[0])])
+
+
+def _follows(word: str, *, bare: bool) -> bool:
+    """Whether a word is what follows a name: a suffix or a degree."""
+    known = word.replace(".", "") in SUFFIXES | DEGREES
+    return known or (not bare and LIKE_A_DEGREE.fullmatch(word) is not None)
+
+
+def name_key(name: str) -> str:
+    """A person's name as it is compared."""
+    return plainly(in_order(name))
+
+
 def email_of(text: str) -> str:
     if len(text) > LONGEST_EMAIL:
         raise Unusable(Trouble.TOO_LONG)
@@ -351,19 +437,31 @@ SLASHED = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(?!\d)")
 
 
 def date_of(text: str, *, day_first: bool) -> date:
-    """2026-11-30, 11/30/2026 or, with the day first, 30/11/2026."""
+    """2026-11-30, 11/30/2026 or, with the day first, 30/11/2026; one that is a date the other way round is told so."""
     iso, slashed = ISO_DATE.fullmatch(text), SLASHED.fullmatch(text)
+    if slashed:
+        found = _of_slashed(slashed, day_first=day_first)
+        if found is None and _of_slashed(slashed, day_first=not day_first):
+            raise Unusable(Trouble.MONTH_FIRST if day_first else Trouble.DAY_FIRST)
+    else:
+        found = _date(*map(int, iso.groups())) if iso else None
+    if found is None:
+        raise Unusable(Trouble.DATE)
+    return found
+
+
+def _of_slashed(slashed: re.Match[str], *, day_first: bool) -> date | None:
+    one, other, year = map(int, slashed.groups())
+    day, month = (one, other) if day_first else (other, one)
+    century = 2000 if len(slashed[3]) == 2 else 0  # noqa: PLR2004 a year of two digits
+    return _date(year + century, month, day)
+
+
+def _date(year: int, month: int, day: int) -> date | None:
     try:
-        if iso:
-            return date(*map(int, iso.groups()))
-        if slashed:
-            one, other, year = map(int, slashed.groups())
-            day, month = (one, other) if day_first else (other, one)
-            century = 2000 if len(slashed[3]) == 2 else 0  # noqa: PLR2004 a year of two digits
-            return date(year + century, month, day)
-    except ValueError as error:
-        raise Unusable(Trouble.DATE) from error
-    raise Unusable(Trouble.DATE)
+        return date(year, month, day)
+    except ValueError:
+        return None
 
 
 def birth_date_of(text: str, *, day_first: bool, today: date) -> date:

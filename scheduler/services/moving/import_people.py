@@ -11,9 +11,9 @@ from uuid6 import uuid7
 
 from scheduler.models import Account, Patient, Role, Therapist
 from scheduler.services import accounts, audit, staffing
-from scheduler.services.accounts import NewAccount
+from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
-from scheduler.services.import_lines import (
+from scheduler.services.moving.import_lines import (
     Cells,
     File,
     Line,
@@ -24,8 +24,8 @@ from scheduler.services.import_lines import (
     language_of,
     languages_of,
     lines,
+    name_key,
     phone_of,
-    plainly,
     text_of,
 )
 from scheduler.services.staffing import TherapistDetails
@@ -88,7 +88,7 @@ class Patients:
         known = cls()
         told = select(Patient.id, Patient.name, Patient.email, Patient.phone, Patient.birth_date)
         for patient_id, name, email, phone, born in session.execute(told.order_by(Patient.created_at, Patient.id)):
-            known.add(Person(plainly(name), email, phone, born), patient_id)
+            known.add(Person(name_key(name), email, phone, born), patient_id)
         return known
 
     def add(self, person: Person, patient_id: UUID) -> None:
@@ -106,26 +106,29 @@ class Patients:
 
 def therapist_lines(session: Session, file: File) -> Iterator[Line]:
     """Therapists are known by their names."""
-    known = {plainly(name): 0 for name in session.scalars(select(Therapist.name))}
+    known = {name_key(name): 0 for name in session.scalars(select(Therapist.name))}
+    line_of: dict[str, int] = {}
     owners = {account.email: account for account in session.scalars(select(Account))}
     for cells in lines(file):
         name = cells.name("name")
         credentials = cells.read("credentials", text_of(LONGEST_CREDENTIALS)) or ""
         languages = cells.read("languages", languages_of) or (DEFAULT_LANGUAGE,)
         email = cells.read("email", lambda text: email_of(text).lower())
-        earlier = known.setdefault(plainly(name), cells.number) if name else cells.number
+        earlier = known.setdefault(name_key(name), cells.number) if name else cells.number
         if earlier == 0 and not cells.problems:
             yield cells.line(None, Outcome.KNOWN)
             continue
         if earlier not in {0, cells.number}:
             cells.note("name", Trouble.TWICE, str(earlier))
         owner = owners.get(email or "")
-        if email and owner is not None and (owner.therapist_id is not None or not owner.active):
+        if email and email in line_of:
+            cells.note("email", Trouble.TWICE, str(line_of[email]))
+        elif email and owner is not None and (owner.therapist_id is not None or not owner.active):
             cells.note("email", Trouble.ACCOUNT, email)
         details = TherapistDetails(name or "", credentials, languages)
         line = cells.line(NewTherapist(details, email, owner.id if owner else None))
         if email and line.row is not None:
-            owners[email] = Account(email=email, therapist_id=0, active=True)  # for the lines below
+            line_of[email] = cells.number
         yield line
 
 
@@ -141,7 +144,7 @@ def store_therapists(session: Session, new: Iterable[NewTherapist], *, by: Actor
             account.therapist_id = therapist.id
             audit.record(session, "account.changed", account, by=by, now=now, therapist_id=therapist.id)
         elif one.email is not None:
-            account_of = NewAccount(one.email, one.details.name, Role.THERAPIST, therapist_id=therapist.id)
+            account_of = AccountDetails(one.email, one.details.name, Role.THERAPIST, therapist_id=therapist.id)
             accounts.add(session, account_of, by=by, now=now)
 
 
@@ -164,7 +167,7 @@ def read_person(cells: Cells, column: str, *, now: datetime) -> tuple[str, Perso
     """Who a line is about: the name as it is written, and what tells them from others."""
     name = cells.name(column) or ""
     born = cells.read("birth_date", lambda text: birth_date_of(text, day_first=cells.day_first, today=now.date()))
-    return name, Person(plainly(name), cells.read("email", email_of), cells.read("phone", phone_of), born)
+    return name, Person(name_key(name), cells.read("email", email_of), cells.read("phone", phone_of), born)
 
 
 def new_patient(name: str, person: Person, language: str) -> NewPatient:
