@@ -336,6 +336,7 @@ def test_a_foreign_place_visit_patient_or_message_is_not_found_and_unchanged(
         lambda: springfield.ask(desk.patient, uuid7()),
         lambda: springfield.try_again(uuid7()),
         lambda: springfield.ask(desk.find_patients, "x", after=uuid7()),
+        lambda: elsewhere.ask(desk.find_patients, "x", after=patient_id),
     ]
     for deed in deeds:
         with pytest.raises(NotFound):

@@ -102,7 +102,7 @@ def test_without_the_wish_for_names_nothing_tells_who_comes_or_why(phone: FlaskC
 
 
 def test_names_that_are_read_are_on_record(phone: FlaskClient, clinic: Clinic, ana: Account) -> None:
-    book_on(clinic, MONDAY)
+    visit = book_on(clinic, MONDAY)
     plain, read = make(phone), select(AuditEvent).where(AuditEvent.action == "calendar_feed.read")
     phone.get(plain)
     with reading(clinic.engine) as session:
@@ -110,7 +110,9 @@ def test_names_that_are_read_are_on_record(phone: FlaskClient, clinic: Clinic, a
     phone.get(make(phone, detailed=True))
     with reading(clinic.engine) as session:
         (event,) = session.scalars(read).all()
+        of_patients = session.scalars(select(AuditEvent).where(AuditEvent.action == "patient.read")).all()
     assert (event.actor, event.detail) == (f"account:{ana.id}", {"fields": "first names"})
+    assert [(one.actor, one.entity_id) for one in of_patients] == [(f"account:{ana.id}", visit.patient_id.hex)]
 
 
 def test_the_owner_s_language_is_spoken(phone: FlaskClient, clinic: Clinic, ana: Account) -> None:

@@ -240,6 +240,28 @@ def test_a_page_asks_as_little_full_as_empty(phone: FlaskClient, clinic: Clinic)
     assert counts == [(0, 2), (0, 2), (12, 2), (12, 2)]
 
 
+def test_a_page_that_was_kept_is_on_record_from_each_network_it_is_read_from(
+    phone: FlaskClient, clinic: Clinic, visit: Appointment
+) -> None:
+    addresses = ("192.0.2.1", "198.51.100.7", "192.0.2.1")
+    for address in addresses:
+        page = phone.get(f"/staff/?view=week&day={MONDAY}", environ_base={"REMOTE_ADDR": address})
+        assert page.status_code == 200
+    with reading(clinic.engine) as session:
+        read = select(AuditEvent.address).where(AuditEvent.entity_id == visit.patient_id.hex)
+        assert sorted(map(str, session.scalars(read.where(AuditEvent.action == "patient.read")))) == [
+            "192.0.2.1", "198.51.100.7",
+        ]  # fmt: skip
+
+
+def test_no_title_names_a_patient(phone: FlaskClient, clinic: Clinic) -> None:
+    """Titles stay in a browser's history and tabs, where `no-store` does not reach."""
+    visit = book_on(clinic, MONDAY, patient=PAT)
+    for path in (f"/staff/visits/{visit.id}", f"/staff/visits/{visit.id}/follow-up"):
+        text = phone.get(path).get_data(as_text=True)
+        assert ("Pat Doe" in text, "Pat Doe" in text.split("<title>")[1].split("</title>")[0]) == (True, False)
+
+
 def test_a_visit_shows_everything_and_is_on_record_as_read(
     phone: FlaskClient, clinic: Clinic, clock: FixedClock, ana: Account
 ) -> None:

@@ -1,18 +1,24 @@
 """What stands beside a password: an app's codes, codes on paper, and who must have one of them."""
 
 import re
-from datetime import timedelta
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from threading import Barrier, BrokenBarrierError
 
 import pyotp
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import Account, AuditEvent, Kind, OutboxMessage, RecoveryCode, Role
+from scheduler.models import Account, AuditEvent, Kind, OutboxMessage, Passkey, RecoveryCode, Role
 from scheduler.services import second_factor
 from scheduler.services import sign_in as sign_in_service
 from scheduler.services.audit import Actor
@@ -156,6 +162,78 @@ def test_the_last_second_factor_of_an_admin_stays(
     client.post("/staff/account/app/remove", data={"csrf_token": csrf_token(client)})
     with reading(engine) as session:
         assert session.get_one(Account, admin.id).totp_sealed is not None
+
+
+def test_the_codes_on_paper_outlast_a_lost_key(
+    app: Flask, engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock
+) -> None:
+    """An app's secret that no key of ours opens is no app."""
+    sign_in(client)
+    _, paper = enroll(client, clock)
+    with transaction(engine) as session:
+        session.get_one(Account, admin.id).totp_sealed = b"sealed by a key that is gone"
+    other = app.test_client()
+    sign_in(other)
+    assert give_code(other, "000000") == 422
+    assert give_code(other, paper[0]) == 303
+
+
+def test_a_passkey_that_is_none_is_not_there(client: FlaskClient, admin: Account, clock: FixedClock) -> None:
+    sign_in(client)
+    enroll(client, clock)
+    for number in (7, 2**31, 10**30):
+        token = csrf_token(client)
+        assert client.post(f"/staff/account/passkey/{number}/remove", data={"csrf_token": token}).status_code == 404
+
+
+def remove_both_at_once(engine: Engine, account: Account, now: datetime) -> list[BaseException | None]:
+    """Take the app and the only passkey away in two transactions that overlap; return how each ended."""
+    with transaction(engine) as session:
+        own = session.get_one(Account, account.id)
+        own.totp_sealed = b"sealed"
+        passkey = Passkey(
+            account_id=own.id, credential_id=b"1", public_key=b"1", sign_count=0, name="Phone", created_at=now
+        )
+        session.add(passkey)
+    begun = Barrier(2)
+
+    def remove(what: Callable[[Session, Account], None]) -> None:
+        with transaction(engine) as session:
+            own = session.get_one(Account, account.id)
+            with suppress(BrokenBarrierError):
+                begun.wait(0.5)  # on SQLite the second begins only when the first has ended
+            what(session, own)
+            time.sleep(0.3)
+
+    by = Actor("test")
+    with ThreadPoolExecutor() as pool:
+        tried = [
+            pool.submit(remove, lambda session, own: second_factor.forget_app(session, own, by=by, now=now)),
+            pool.submit(
+                remove, lambda session, own: second_factor.remove_passkey(session, own, passkey.id, by=by, now=now)
+            ),
+        ]
+    return [one.exception() for one in tried]
+
+
+def test_of_two_who_take_the_last_factors_away_at_once_one_is_refused(
+    engine: Engine, admin: Account, clock: FixedClock
+) -> None:
+    ended = remove_both_at_once(engine, admin, clock.now())
+    assert sorted(type(one).__name__ for one in ended) == ["Conflict", "NoneType"]
+    with reading(engine) as session:
+        assert second_factor.has_one(session, session.get_one(Account, admin.id))
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_without_the_lock_both_would_take_them_away(
+    engine: Engine, admin: Account, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above."""
+    monkeypatch.setattr(second_factor, "_lock", lambda *_: None)
+    assert remove_both_at_once(engine, admin, clock.now()) == [None, None]
+    with reading(engine) as session:
+        assert not second_factor.has_one(session, session.get_one(Account, admin.id))
 
 
 def test_whoever_has_a_second_factor_cannot_add_another_with_the_password_alone(
