@@ -95,12 +95,11 @@ def adds_a_therapist(admin: Visitor, name: str, place: str) -> None:
 def opens_online(admin: Visitor, place: str) -> None:
     admin.presses("Moving in")
     admin.reads("Moving in")
-    admin.page.wait_for_load_state()
     unread = admin.page.get_by_role("button", name="I have read it")
     for left in reversed(range(unread.count())):
-        unread.first.click()
+        admin.follows(unread.first)
         expect(unread).to_have_count(left)
-    admin.page.get_by_role("button", name=f"Open online booking {place}").click()
+    admin.follows(admin.page.get_by_role("button", name=f"Open online booking {place}"))
     expect(admin.page.get_by_text("Patients can book there now.")).to_be_visible()
 
 
@@ -134,7 +133,7 @@ def test_from_a_new_location_to_the_first_visit_booked_there(
                 option = patient.field(label).locator("option").filter(has_text=choice).first
                 patient.field(label).select_option(option.get_attribute("value"))
             patient.presses("Show times")
-            patient.page.locator(".times a").first.click()
+            patient.follows(patient.page.locator(".times a").first)
             patient.reads("Your details")
             patient.introduces_themselves()
             patient.presses("Continue")

@@ -38,7 +38,7 @@ def test_a_visit_is_booked_and_canceled(visit: Visit, width: int, language: str,
         patient.sees_heading(patient.explainer_title())
         patient.presses("Schedule an appointment")
         patient.reads("Choose a time")
-        patient.page.locator(".times a").first.click()
+        patient.follows(patient.page.locator(".times a").first)
         patient.reads("Your details")
         patient.introduces_themselves()
         patient.presses("Continue")
@@ -57,14 +57,14 @@ def test_a_visit_is_booked_and_canceled(visit: Visit, width: int, language: str,
 def test_the_language_chosen_on_a_page_stays_until_the_visit_is_booked(visit: Visit, language: str) -> None:
     with visit(language=language, accepts={"en": "es", "es": "en"}[language]) as patient:
         patient.opens("/contact")
-        patient.page.get_by_role("link", name={"en": "English", "es": "Español"}[language]).click()
+        patient.follows(patient.page.get_by_role("link", name={"en": "English", "es": "Español"}[language]))
         patient.reads("Contact us")
         patient.presses("Book")
         patient.reads("Choose a time")
         patient.page.locator("summary").click()
         patient.presses("Show times")
         patient.reads("Choose a time")
-        patient.page.locator(".times a").first.click()
+        patient.follows(patient.page.locator(".times a").first)
         patient.introduces_themselves()
         patient.presses("Continue")
         patient.presses("Change something")
@@ -83,7 +83,7 @@ def test_the_page_of_a_booked_visit_hands_out_its_calendar_entry(visit: Visit) -
     with visit() as patient:
         patient.reaches_confirmation()
         with patient.page.expect_download() as download:
-            patient.presses("Add to calendar")
+            patient.control("Add to calendar").click()
         event = icalendar.Calendar.from_ical(download.value.path().read_bytes()).events[0]
         booked = patient.visit()
         ends = [datetime.fromisoformat(booked[end]) for end in ("start", "end")]
@@ -98,8 +98,7 @@ def test_the_keyboard_alone_books_and_cancels(visit: Visit, language: str) -> No
         goes(patient, "Dry needling")
         goes(patient, "Schedule an appointment")
         patient.reads("Choose a time")
-        tabs_to(patient.page, r"\d+:\d\d .*")
-        patient.page.keyboard.press("Enter")
+        follows_by_keyboard(patient.page, r"\d+:\d\d .*")
         patient.reads("Your details")
         fills_in_by_keyboard(patient)
         goes(patient, "Continue")
@@ -134,10 +133,14 @@ def fills_in_by_keyboard(patient: Visitor) -> None:
 
 def goes(patient: Visitor, english: str) -> None:
     """Tab to what has this name and press Enter."""
-    tabs_to(patient.page, re.escape(patient.words(english)))
-    before = patient.page.url, patient.page.title()
-    patient.page.keyboard.press("Enter")
-    patient.page.wait_for_function("before => [location.href, document.title].join() !== before.join()", arg=before)
+    follows_by_keyboard(patient.page, re.escape(patient.words(english)))
+
+
+def follows_by_keyboard(page: Page, name: str, key: str = "Enter") -> None:
+    """Tab to what has a name like this, press the key, and wait for the page that it leads to."""
+    tabs_to(page, name)
+    with page.expect_navigation():
+        page.keyboard.press(key)
 
 
 def tabs_to(page: Page, name: str) -> None:

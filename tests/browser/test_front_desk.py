@@ -16,7 +16,7 @@ from scheduler.db import transaction
 from scheduler.models import Appointment, Fate, Kind, OutboxMessage, Patient
 from scheduler.services import demo
 from tests.browser.test_axe import found
-from tests.browser.test_flow import goes, tabs_to
+from tests.browser.test_flow import follows_by_keyboard, goes, tabs_to
 from tests.browser.visitor import Visitor, visiting
 from tests.server import Server
 
@@ -58,7 +58,7 @@ def takes_a_time(fay: Desk) -> str:
     """Of those on the page the last, which is ahead for sure; return its words."""
     offered = fay.page.locator(".moments a").last
     label = offered.inner_text()
-    offered.click()
+    fay.follows(offered)
     return label
 
 
@@ -108,7 +108,7 @@ def books_for_who_calls(fay: Desk, name: str) -> None:
 def calls_off(fay: Desk, name: str) -> None:
     fay.opens(f"/staff/desk/patients?q={name.rsplit(maxsplit=1)[-1]}")
     fay.presses(name)
-    fay.page.get_by_role("link", name=re.compile("^Cancel")).first.click()
+    fay.follows(fay.page.get_by_role("link", name=re.compile("^Cancel")).first)
     reads(fay, "Cancel this visit?")
     fay.types("Reason (optional)", "Has the flu")
     fay.presses("Yes, cancel it")
@@ -119,12 +119,12 @@ def calls_off(fay: Desk, name: str) -> None:
 def makes_a_call(fay: Desk, name: str) -> None:
     fay.presses("Calls")
     reads(fay, "Calls")
-    fay.page.get_by_role("button", name=re.compile(f"Told.*{name}")).click()
+    fay.follows(fay.page.get_by_role("button", name=re.compile(f"Told.*{name}")))
     undo = fay.page.get_by_role("button", name=re.compile(f"Undo.*{name}"))
     expect(undo).to_be_visible()
     reads(fay, "Calls")
-    undo.click()
-    fay.page.get_by_role("button", name=re.compile(f"Told.*{name}")).click()
+    fay.follows(undo)
+    fay.follows(fay.page.get_by_role("button", name=re.compile(f"Told.*{name}")))
     expect(undo).to_be_visible()
 
 
@@ -132,7 +132,7 @@ def tries_a_message_again(fay: Desk, name: str) -> None:
     fay.presses("Calls")
     expect(fay.page.locator("main")).to_contain_text("550 no such user")
     reads(fay, "Calls")
-    fay.page.get_by_role("button", name=re.compile(f"^Try again.*{name}")).first.click()
+    fay.follows(fay.page.get_by_role("button", name=re.compile(f"^Try again.*{name}")).first)
     expect(fay.page.get_by_role("status")).to_contain_text("goes out again")
 
 
@@ -173,8 +173,7 @@ def test_the_keyboard_alone_books_for_somebody_new_and_calls_it_off(browser: Bro
         tabs_to(page, "From")
         page.keyboard.type(f"{datetime.now(UTC) + timedelta(days=7):%m%d%Y}")
         goes(fay, "Show times")
-        tabs_to(page, SOME_TIME)
-        page.keyboard.press("Enter")
+        follows_by_keyboard(page, SOME_TIME)
         expect(page.get_by_role("heading", level=1)).to_have_text("Who comes?")
         goes(fay, "New patient")
         for label, text in (("Name", name), ("E-mail", fay.email), ("What hurts? (optional)", "My back")):
@@ -186,11 +185,11 @@ def test_the_keyboard_alone_books_for_somebody_new_and_calls_it_off(browser: Bro
         goes(fay, "Patients")
         tabs_to(page, "Name, phone number or e-mail address")
         page.keyboard.type(name.rsplit(maxsplit=1)[-1])
-        page.keyboard.press("Enter")
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
         expect(page.locator("main")).to_contain_text(fay.email)
         goes(fay, name)
-        tabs_to(page, "Cancel.*")
-        page.keyboard.press("Enter")
+        follows_by_keyboard(page, "Cancel.*")
         expect(page.get_by_role("heading", level=1)).to_have_text("Cancel this visit?")
         goes(fay, "Yes, cancel it")
         expect(page.get_by_role("status")).to_contain_text("Its time is free again.")

@@ -109,7 +109,7 @@ def test_of_a_time_that_was_taken_meanwhile_another_is_one_press_away(
         patient.reads("Somebody was a moment faster")
         other = patient.page.locator("main form button").first
         label = other.inner_text()
-        other.click()
+        patient.follows(other)
         patient.reads("Is this right?")
         assert patient.time() == label
         assert patient.slot() != gone
@@ -131,7 +131,7 @@ def test_a_time_that_is_gone_before_anything_is_typed_has_others_beside_it(visit
         patient.is_beaten_to(gone)
         patient.presses("Book this time")
         patient.reads("Somebody was a moment faster")
-        patient.page.locator(".stack a").first.click()
+        patient.follows(patient.page.locator(".stack a").first)
         patient.reads("Your details")
         assert patient.slot() != gone
 
@@ -149,7 +149,7 @@ def submits_in_two_tabs(patient: Visitor) -> None:
 
 def booked_in_a_new_tab(patient: Visitor) -> str:
     with patient.page.expect_popup() as tab:
-        patient.presses("Book this visit")
+        patient.control("Book this visit").click()
     expect(tab.value.get_by_role("heading", level=1)).to_have_text("Your visit is booked")
     return str(tab.value.url)
 

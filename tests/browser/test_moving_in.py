@@ -88,7 +88,7 @@ class Admin:
         self.visitor.page.get_by_label(label, exact=True).select_option(option)
 
     def brings(self, name: str, file: Path) -> None:
-        self.visitor.page.locator("main section").get_by_role("link", name=name, exact=True).click()
+        self.visitor.follows(self.visitor.page.locator("main section").get_by_role("link", name=name, exact=True))
         self.reads(f"Bring along: {name}")
         self.visitor.page.get_by_label("File", exact=True).set_input_files(file)
         self.visitor.presses("Try this file")
@@ -155,7 +155,7 @@ def enters(admin: Admin, path: str) -> None:
         field.select_option(value[0]) if isinstance(value, tuple) else field.fill(value)
     if path.startswith("/admin/rules"):
         page.get_by_label("Allowed", exact=True).check()
-    page.locator("main form .btn-primary").first.click()
+    admin.visitor.follows(page.locator("main form .btn-primary").first)
     expect(page).not_to_have_url(re.compile(re.escape(path)))
 
 
@@ -196,10 +196,10 @@ def test_a_clinic_moves_in_and_takes_its_first_booking(
         admin.sees("Reminders begin")
         unread = visitor.page.get_by_role("button", name="I have read it")
         for left in (1, 0):
-            unread.first.click()
+            visitor.follows(unread.first)
             expect(unread).to_have_count(left)
         admin.reads("Moving in")
-        visitor.page.get_by_role("button", name="Open online booking").click()
+        visitor.follows(visitor.page.get_by_role("button", name="Open online booking"))
         admin.sees("Patients book here online.")
         admin.reads("Moving in")
     first_online_booking(browser, empty_server)
@@ -211,7 +211,7 @@ def test_a_clinic_moves_in_and_takes_its_first_booking(
 def first_online_booking(browser: Browser, server: Server) -> None:
     with visiting(browser, server) as patient:
         patient.opens("/book")
-        patient.page.locator(".times a").first.click()
+        patient.follows(patient.page.locator(".times a").first)
         patient.reads("Your details")
         patient.introduces_themselves()
         patient.presses("Continue")

@@ -115,6 +115,6 @@ def test_the_audit_answers_who_did_what_to_a_visit(browser: Browser, lived_in_se
         newest = entries.locator("time").first.get_attribute("datetime")
         somebody.presses("Older")
         assert str(entries.locator("time").first.get_attribute("datetime")) < str(newest)
-        entries.first.get_by_role("link", name="All about it").click()
+        somebody.follows(entries.first.get_by_role("link", name="All about it"))
         assert set(entries.locator("strong").all_inner_texts()) == {"Canceled", "Booked"}
         assert found(somebody) == {}

@@ -11,7 +11,7 @@ from scheduler.models import Appointment
 from tests.browser.conftest import Visit
 from tests.browser.staff import a_day, signs_in
 from tests.browser.test_axe import found
-from tests.browser.test_flow import goes, tabs_to
+from tests.browser.test_flow import follows_by_keyboard, goes
 from tests.browser.visitor import Visitor
 
 PHONE, DESK = 375, 1280
@@ -51,7 +51,7 @@ def test_a_day_is_opened_marked_and_followed_up(
         ana.presses("Book a follow-up")
         ana.reads(f"Follow-up for {name}")
         assert complaints(ana) == {}
-        ana.page.locator(".times a").first.click()
+        ana.follows(ana.page.locator(".times a").first)
         ana.reads("Book this follow-up?")
         assert complaints(ana) == {}
         ana.presses("Book it")
@@ -89,16 +89,13 @@ def test_the_keyboard_alone_marks_and_books(visit: Visit, demo_database: Engine)
     name = day.visits[0][1]
     with visit(width=DESK) as ana:
         signs_in(ana, day.email)
-        tabs_to(ana.page, rf"Arrived\s+{re.escape(name)}")
-        ana.page.keyboard.press("Enter")
+        follows_by_keyboard(ana.page, rf"Arrived\s+{re.escape(name)}")
         stands(ana, name, "Arrived")
-        tabs_to(ana.page, rf"Undo\s+Arrived, {re.escape(name)}")
-        ana.page.keyboard.press("Space")
+        follows_by_keyboard(ana.page, rf"Undo\s+Arrived, {re.escape(name)}", "Space")
         stands(ana, name, "Booked")
         goes(ana, name)
         goes(ana, "Book a follow-up")
-        tabs_to(ana.page, r"\d+:\d\d .*")
-        ana.page.keyboard.press("Enter")
+        follows_by_keyboard(ana.page, r"\d+:\d\d .*")
         ana.reads("Book this follow-up?")
         goes(ana, "Book it")
         expect(ana.page.get_by_role("status")).to_have_text("The follow-up is booked.")

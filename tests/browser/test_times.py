@@ -62,7 +62,7 @@ def test_a_time_reads_the_same_from_the_first_page_to_the_confirmation(
         assert patient.time() == label
         patient.presses("Schedule an appointment")
         patient.reads("Choose a time")
-        patient.page.locator(".times a", has_text=f"{hour(start, language)}, {label}").click()
+        patient.follows(patient.page.locator(".times a", has_text=f"{hour(start, language)}, {label}"))
         patient.reads("Your details")
         assert patient.time() == label
         patient.introduces_themselves()

@@ -48,8 +48,14 @@ class Visitor:
         return link.or_(self.page.get_by_role("button", name=name, exact=True)).first
 
     def presses(self, english: str) -> None:
+        """Press what leads to another page, and wait for that page."""
         self.actions += 1
-        self.control(english).click()
+        self.follows(self.control(english))
+
+    def follows(self, control: Locator) -> None:
+        """Click a link or send a form; what is asked of the page from here on is asked of the one that comes."""
+        with self.page.expect_navigation():
+            control.click()
 
     def types(self, english: str, text: str) -> None:
         self.actions += 1
