@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from http.cookies import SimpleCookie
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
 from playwright.sync_api import Browser, Page, Request, expect
 
 from scheduler.services import demo
 from tests.browser.test_axe import found
 from tests.browser.visitor import Visitor, visiting
-from tests.server import Server
+from tests.server import KEYS, Server
 
 DESK = "desk@demo.example"
 MINUTE = 60_000
@@ -62,13 +67,23 @@ def test_axe_finds_nothing_on_the_pages_around_signing_in(browser: Browser, name
         assert found(somebody) == {}
 
 
-def opened_again_by(request: Request, server: Server) -> bool:
-    """Whether whoever saw this request, cookie and all, is let in by sending it once more."""
+def sent_again(request: Request, server: Server) -> httpx.Response:
+    """What whoever saw this request, cookie and all, is answered when they send it once more."""
     headers = {"Cookie": request.all_headers()["cookie"], "Content-Type": "application/x-www-form-urlencoded"}
     with server.client() as thief:
-        answer = thief.post("/staff/sign-in/passkey", content=request.post_data, headers=headers)
-    assert answer.status_code == 303 or "The passkey was not accepted" in answer.text
-    return answer.status_code == 303
+        return thief.post(urlsplit(request.url).path, content=request.post_data, headers=headers)
+
+
+def asks_again(page: Page, request: Request) -> None:
+    """Put the question of an earlier request into the browser's cookie, as if it had never been answered."""
+    clinic = Flask("clinic")
+    clinic.secret_key = KEYS["SECRET_KEY"]
+    seal = SecureCookieSessionInterface().get_signing_serializer(clinic)
+    assert seal is not None
+    (now,) = [cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "staff"]
+    earlier = SimpleCookie(request.all_headers()["cookie"])["staff"].value
+    asked = {"challenge": seal.loads(earlier)["challenge"]}
+    page.context.add_cookies([{"name": "staff", "value": seal.dumps(seal.loads(now) | asked), "url": page.url}])
 
 
 def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser, named_server: Server) -> None:
@@ -77,7 +92,8 @@ def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser,
         with_finger(page)
         somebody.presses("Add a passkey or an app")
         somebody.types("Name of this passkey", "My test phone")
-        somebody.presses("Make a passkey")
+        with page.expect_request("**/account/passkey") as made:
+            somebody.presses("Make a passkey")
         somebody.reads("Your recovery codes")
         somebody.presses("I have them")
         somebody.reads("My account")
@@ -86,11 +102,19 @@ def test_a_passkey_is_made_opens_the_account_and_is_taken_away(browser: Browser,
         with page.expect_request("**/sign-in/passkey") as sent:
             somebody.presses("Use a passkey")
         page.wait_for_url("**/staff/**")
-        assert not opened_again_by(sent.value, named_server)
+        again = sent_again(sent.value, named_server)
+        assert again.status_code != 303
+        assert "The passkey was not accepted" in again.text
         somebody.opens("/staff/account/")
         somebody.reads("My account")
-        page.get_by_role("button", name="Remove My test phone").click()
+        somebody.follows(page.get_by_role("button", name="Remove My test phone"))
         expect(page.get_by_text("My test phone")).to_have_count(0)
+        asks_again(page, made.value)
+        form: dict[str, str | float | bool] = {**dict(parse_qsl(made.value.post_data))}
+        form["csrf_token"] = page.locator("[name=csrf_token]").first.input_value()
+        answer = page.request.post(made.value.url, form=form)
+        assert answer.status == 422
+        assert "The passkey could not be made" in answer.text()
 
 
 def test_a_page_that_nobody_uses_warns_locks_and_comes_back_with_what_was_typed(
@@ -108,7 +132,7 @@ def test_a_page_that_nobody_uses_warns_locks_and_comes_back_with_what_was_typed(
         page.clock.fast_forward(13 * MINUTE + 6_000)
         expect(page.get_by_role("heading", name="Are you still there?")).to_be_visible()
         assert found(somebody) == {}
-        somebody.presses("I am here")
+        somebody.control("I am here").click()
         expect(page.get_by_role("heading", name="Are you still there?")).to_be_hidden()
         page.clock.fast_forward(13 * MINUTE + 6_000)
         page.clock.fast_forward(2 * MINUTE)

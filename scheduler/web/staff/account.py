@@ -121,13 +121,14 @@ def add_passkey() -> BaseResponse:
     form = PasskeyForm()
     challenge = passkeys.asked() if form.validate() else None
     verified = passkeys.added(form.credential.data or "", challenge) if challenge else None
-    if verified is None:
-        form.name.errors = form.name.errors or [gettext("The passkey could not be made. Try again.")]
-        return _offer(account, 422, passkey=form)
-    with transaction(context().engine) as database:
-        own = database.get_one(Account, account.id)
-        second_factor.add_passkey(database, own, form.name.data, verified, by=Actor.of(own.id, network()), now=now())
-        return _enrolled(database, token, own, safe(form.next.data))
+    if challenge is not None and verified is not None:
+        with transaction(context().engine) as database:
+            if second_factor.take_challenge(database, challenge, now=now()):
+                own, by = database.get_one(Account, account.id), Actor.of(account.id, network())
+                second_factor.add_passkey(database, own, form.name.data, verified, by=by, now=now())
+                return _enrolled(database, token, own, safe(form.next.data))
+    form.name.errors = form.name.errors or [gettext("The passkey could not be made. Try again.")]
+    return _offer(account, 422, passkey=form)
 
 
 @pages.post("/app")
