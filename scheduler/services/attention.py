@@ -16,13 +16,15 @@ from scheduler.timeline import DAY
 ENDS_SOON, ENDED_LATELY = 60 * DAY, 365 * DAY
 DUE_SOON = 30 * DAY
 FAILED_SINCE = 30 * DAY
+UNFIT_WITHIN = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
     """`ending` are licences without one that goes on; a rule that is due is the newest of its state.
 
-    `unfit` counts the visits ahead that hours, licences, people and places as they now stand do not allow.
+    `unfit` counts the visits of the next days that hours, licences, people and places as they now stand do not allow:
+    to weigh all that are ahead takes too long for a page that opens the day.
     """
 
     ending: list[tuple[License, Therapist]]
@@ -61,7 +63,7 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
         failed_messages=_failed(session, places, now),
         not_open=[place for place in own if place.active and not place.online],
         unlicensed=hours.unlicensed(session, WorkingHours.location_id.in_([place.id for place in own]), now=now),
-        unfit=sum(places is None or hit.location_id in places for hit in consequences.unfit(session, now=now)),
+        unfit=_unfit(session, places, now),
     )
 
 
@@ -72,6 +74,11 @@ def _ending(held: Sequence[tuple[License, Therapist]], today: date) -> list[tupl
         last[licence.therapist_id, licence.kind, licence.state] = (licence, therapist)
     near = (today - ENDED_LATELY, today + ENDS_SOON)
     return [(licence, therapist) for licence, therapist in last.values() if near[0] < licence.valid_until <= near[1]]
+
+
+def _unfit(session: Session, places: Places, now: datetime) -> int:
+    soon = consequences.unfit(session, now=now, until=now + UNFIT_WITHIN)
+    return sum(places is None or hit.location_id in places for hit in soon)
 
 
 def _failed(session: Session, places: Places, now: datetime) -> int:

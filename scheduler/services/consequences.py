@@ -127,12 +127,14 @@ def refit(session: Session) -> None:
             slots.refit(session, everybody[chunk : chunk + THERAPISTS_A_CHUNK], first, last + CELL)
 
 
-def unfit(session: Session, therapist_ids: Collection[int] | None = None, *, now: datetime) -> list[Hit]:
+def unfit(
+    session: Session, therapist_ids: Collection[int] | None = None, *, now: datetime, until: datetime | None = None
+) -> list[Hit]:
     """The visits ahead, soonest first, that hours, licences, people and places as they now stand do not allow.
 
-    Of these therapists, or of all. Four queries at any size.
+    Of these therapists, or of all; of all that are ahead, or that begin before `until`. Four queries at any size.
     """
-    visits = _ahead(session, therapist_ids, now)
+    visits = _ahead(session, therapist_ids, now, until)
     if not visits:
         return []
     concerned = {visit.therapist_id for visit in visits}
@@ -158,8 +160,12 @@ def therapists_at(session: Session, location_ids: Collection[int], *, now: datet
     return set(session.scalars(union(working, booked)))
 
 
-def _ahead(session: Session, therapist_ids: Collection[int] | None, now: datetime) -> list[Row[Any]]:
+def _ahead(
+    session: Session, therapist_ids: Collection[int] | None, now: datetime, until: datetime | None
+) -> list[Row[Any]]:
     visits = _visits(now)
+    if until is not None:
+        visits = visits.where(Appointment.starts_at < until)
     if therapist_ids is not None:
         visits = visits.where(Appointment.therapist_id.in_(therapist_ids))
     return list(session.execute(visits))

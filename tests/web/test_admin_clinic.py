@@ -276,13 +276,18 @@ def test_the_overview_tells_what_needs_attention(admin: FlaskClient, engine: Eng
 def test_hours_without_a_licence_and_visits_that_do_not_fit_need_attention(
     admin: FlaskClient, engine: Engine, clinic: Clinic
 ) -> None:
-    clinic.book(str(clinic.offers()[0].slot))
+    """Those of the next week are counted; the list has them all."""
+    later = (clinic.clock.now() + timedelta(days=8)).date()
+    for offers in (clinic.offers(), clinic.offers(from_=later)):
+        clinic.book(str(offers[0].slot))
     with transaction(engine) as session:
         session.execute(delete(License).where(License.kind == "pt"))
     page = look(admin, "/admin/")
     assert "Ana Abbott No license for IL: nothing can be booked in the hours there" in page.main.text
-    assert "1 booked visit does not fit" in page.main.text
-    assert "Cancel each and book it anew." in look(admin, "/admin/visits-to-move").main.text
+    assert "1 booked visit of the next 7 days does not fit" in page.main.text
+    to_move = look(admin, "/admin/visits-to-move").main.text
+    assert "Cancel each and book it anew." in to_move
+    assert to_move.count("Ana Abbott") == 2
 
 
 @pytest.mark.parametrize(
