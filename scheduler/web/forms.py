@@ -60,6 +60,13 @@ class Like:
             raise StopValidation(str(self.message)) from error
 
 
+A_NAME = Like(schemas.Name, _("Write a name of at most 200 characters."))
+AN_EMAIL = Like(schemas.Email, _("Write an e-mail address like name@example.com."))
+EMAIL_IF_ANY = Like(schemas.Email, AN_EMAIL.message, optional=True)
+PHONE_IF_ANY = Like(schemas.Phone, _("Write a phone number with its area code, like 217 555 0142."), optional=True)
+NOTE_IF_ANY = Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)
+
+
 class Form(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
     """What every form of ours has in common."""
 
@@ -67,6 +74,20 @@ class Form(FlaskForm):  # type: ignore[misc] # Flask-WTF has no types
         def wrap_formdata(self, _form: object, formdata: object) -> Any:  # noqa: ANN401 as WTForms has it
             """Read what a page's form sends, which is text; never a file or JSON, which Flask-WTF would read too."""
             return request.form if formdata is not None and request.method == "POST" else None
+
+
+def language_field() -> SelectField:
+    return SelectField(
+        _("Language of our messages"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
+    )
+
+
+def is_within_reach(form: Any, message: Any) -> bool:  # noqa: ANN401 a form with both fields, a lazy text
+    """One of e-mail and phone is enough, none is not; say `message` at the first of them then."""
+    if form.email.data or form.phone.data or form.email.errors or form.phone.errors:
+        return True
+    form.email.errors = [str(message)]
+    return False
 
 
 class BookingForm(Form):
@@ -80,17 +101,17 @@ class BookingForm(Form):
     name = StringField(_("Your name"), [Like(schemas.Name, _("Write your name."))])
     email = EmailField(
         _("E-mail"),
-        [Like(schemas.Email, _("Write an e-mail address like name@example.com."), optional=True)],
+        [EMAIL_IF_ANY],
         description=_("We send the confirmation and reminders here."),
     )
     phone = TelField(
         _("Phone"),
-        [Like(schemas.Phone, _("Write a phone number with its area code, like 217 555 0142."), optional=True)],
+        [PHONE_IF_ANY],
         description=_("If you have no e-mail address, give us a number."),
     )
     note = TextAreaField(
         _("What hurts? (optional)"),
-        [Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)],
+        [NOTE_IF_ANY],
         description=_("Only the clinic's staff can read this."),
     )
     needling = RadioField(
@@ -99,9 +120,7 @@ class BookingForm(Form):
         default=Needling.TALK_FIRST.value,
         description=_("Dry needling is a part of some treatments, never without your consent in the clinic."),
     )
-    language = SelectField(
-        _("Language of our messages"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
-    )
+    language = language_field()
     acknowledged = BooleanField(
         _("I was shown what dry needling is. This is not consent to treatment."),
         [DataRequired(_("Please read the short text above and tick this box."))],
@@ -113,9 +132,7 @@ class BookingForm(Form):
         self.acknowledged.errors = [str(_("This text has changed meanwhile: please read it again and tick this box."))]
 
     def validate(self, extra_validators: Any = None) -> bool:  # noqa: ANN401 as WTForms has it
-        """One of e-mail and phone is enough, none is not."""
         sound: bool = super().validate(extra_validators)
-        if not (self.email.data or self.phone.data or self.email.errors or self.phone.errors):
-            self.email.errors = [str(_("Write an e-mail address or a phone number, so that we can reach you."))]
-            return False
-        return sound
+        return (
+            is_within_reach(self, _("Write an e-mail address or a phone number, so that we can reach you.")) and sound
+        )

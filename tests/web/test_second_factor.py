@@ -41,7 +41,8 @@ def sign_in(client: FlaskClient) -> str:
 
 
 def enroll(client: FlaskClient, clock: FixedClock) -> tuple[pyotp.TOTP, list[str]]:
-    """Scan the picture with an app; return the app and the codes on paper."""
+    """Sign in and scan the picture with an app; return the app and the codes on paper."""
+    sign_in(client)
     page = client.get("/staff/account/second-factor?next=/staff/account/").get_data(as_text=True)
     app = pyotp.TOTP(re.search(r"<code>([A-Z2-7]{32})</code>", page)[1])  # type: ignore[index]
     token = csrf_token(client, "/staff/account/second-factor")
@@ -49,6 +50,13 @@ def enroll(client: FlaskClient, clock: FixedClock) -> tuple[pyotp.TOTP, list[str
     answer = client.post("/staff/account/app", data=form)
     assert answer.status_code == 200, answer.get_data(as_text=True)
     return app, re.findall(r"<code>([0-9a-z-]{14})</code>", answer.get_data(as_text=True))
+
+
+def asked_for_code(app: Flask) -> FlaskClient:
+    """Another browser, where the password has been given and the code has not."""
+    other = app.test_client()
+    sign_in(other)
+    return other
 
 
 def give_code(client: FlaskClient, code: str) -> int:
@@ -68,16 +76,14 @@ def test_an_admin_with_a_password_alone_sees_nothing_but_how_to_get_a_second_fac
 
 
 def test_a_code_of_the_app_opens_once(app: Flask, client: FlaskClient, admin: Account, clock: FixedClock) -> None:
-    sign_in(client)
     totp, _ = enroll(client, clock)
     clock.at += 10 * HALF_MINUTE
     code = totp.at(clock.now())
-    other, third = app.test_client(), app.test_client()
-    sign_in(other)
+    other = asked_for_code(app)
     assert other.get("/staff/account/").status_code == 303
     assert give_code(other, f" {code[:3]} {code[3:]}") == 303
     assert other.get("/staff/account/").status_code == 200
-    sign_in(third)
+    third = asked_for_code(app)
     assert give_code(third, code) == 422
     assert third.get("/staff/account/").status_code == 303
     clock.at += HALF_MINUTE
@@ -88,22 +94,18 @@ def test_a_code_of_the_app_opens_once(app: Flask, client: FlaskClient, admin: Ac
 def test_a_phone_s_clock_may_be_half_a_minute_wrong(
     app: Flask, client: FlaskClient, admin: Account, clock: FixedClock, late: int, status: int
 ) -> None:
-    sign_in(client)
     totp, _ = enroll(client, clock)
     clock.at += 20 * HALF_MINUTE
-    other = app.test_client()
-    sign_in(other)
+    other = asked_for_code(app)
     assert give_code(other, totp.at(clock.now() + late * HALF_MINUTE)) == status
 
 
 def test_a_code_on_paper_opens_once_and_only_its_own_account(
     app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     _, paper = enroll(client, clock)
     for status in (303, 422):
-        other = app.test_client()
-        sign_in(other)
+        other = asked_for_code(app)
         assert give_code(other, paper[0].upper().replace("-", " ")) == status
     stranger = an_account(engine, clock, Role.THERAPIST)
     with transaction(engine) as session:
@@ -122,11 +124,9 @@ def told(engine: Engine, account: Account, kind: Kind) -> int:
 def test_wrong_codes_are_counted_like_wrong_passwords(
     app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     totp, _ = enroll(client, clock)
     clock.at += 10 * HALF_MINUTE
-    other = app.test_client()
-    sign_in(other)
+    other = asked_for_code(app)
     assert [give_code(other, "000000") for _ in range(5)] == [422] * 5
     assert give_code(other, totp.at(clock.now())) == 429
     assert told(engine, admin, Kind.LOCKED_OUT) == 1
@@ -142,7 +142,6 @@ def test_wrong_codes_are_counted_like_wrong_passwords(
 def test_what_strangers_type_as_an_address_locks_nobody_s_codes(
     app: Flask, client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     totp, _ = enroll(client, clock)
     clock.at += 10 * HALF_MINUTE
     other = app.test_client()
@@ -157,7 +156,6 @@ def test_what_strangers_type_as_an_address_locks_nobody_s_codes(
 def test_the_last_second_factor_of_an_admin_stays(
     app: Flask, engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     enroll(client, clock)
     client.post("/staff/account/app/remove", data={"csrf_token": csrf_token(client)})
     with reading(engine) as session:
@@ -168,18 +166,15 @@ def test_the_codes_on_paper_outlast_a_lost_key(
     app: Flask, engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock
 ) -> None:
     """An app's secret that no key of ours opens is no app."""
-    sign_in(client)
     _, paper = enroll(client, clock)
     with transaction(engine) as session:
         session.get_one(Account, admin.id).totp_sealed = b"sealed by a key that is gone"
-    other = app.test_client()
-    sign_in(other)
+    other = asked_for_code(app)
     assert give_code(other, "000000") == 422
     assert give_code(other, paper[0]) == 303
 
 
 def test_a_passkey_that_is_none_is_not_there(client: FlaskClient, admin: Account, clock: FixedClock) -> None:
-    sign_in(client)
     enroll(client, clock)
     for number in (7, 2**31, 10**30):
         token = csrf_token(client)
@@ -239,10 +234,8 @@ def test_without_the_lock_both_would_take_them_away(
 def test_whoever_has_a_second_factor_cannot_add_another_with_the_password_alone(
     app: Flask, client: FlaskClient, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     enroll(client, clock)
-    thief = app.test_client()
-    sign_in(thief)
+    thief = asked_for_code(app)
     assert thief.get("/staff/account/second-factor").headers["Location"].startswith("/staff/sign-in")
     token = csrf_token(thief, "/staff/second-factor")
     for path in ("app", "passkey"):
@@ -253,7 +246,6 @@ def test_whoever_has_a_second_factor_cannot_add_another_with_the_password_alone(
 def test_secrets_are_sealed_and_nothing_secret_stands_in_the_audit(
     engine: Engine, client: FlaskClient, admin: Account, clock: FixedClock, keys: Keyring
 ) -> None:
-    sign_in(client)
     totp, paper = enroll(client, clock)
     with reading(engine) as session:
         account = session.get_one(Account, admin.id)
@@ -268,7 +260,6 @@ def test_secrets_are_sealed_and_nothing_secret_stands_in_the_audit(
 def test_the_owner_is_told_of_every_change_of_the_ways_in_once_a_minute(
     client: FlaskClient, engine: Engine, admin: Account, clock: FixedClock
 ) -> None:
-    sign_in(client)
     enroll(client, clock)
     assert told(engine, admin, Kind.WAYS_IN_CHANGED) == 1  # the app and the codes that come with it
     clock.at += 2 * HALF_MINUTE
@@ -281,11 +272,9 @@ def test_the_owner_is_told_of_every_change_of_the_ways_in_once_a_minute(
 
 
 def test_new_codes_on_paper_replace_the_old(app: Flask, client: FlaskClient, admin: Account, clock: FixedClock) -> None:
-    sign_in(client)
     _, old = enroll(client, clock)
     client.post("/staff/account/paper-codes", data={"csrf_token": csrf_token(client)})
-    other = app.test_client()
-    sign_in(other)
+    other = asked_for_code(app)
     assert give_code(other, old[0]) == 422
 
 

@@ -24,7 +24,7 @@ from scheduler.services.licensing import PT
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.web import schemas
 from scheduler.web.admin.fields import Clock, Day, Matches, OneOf, Ticks, Whole, time_of
-from scheduler.web.forms import Like
+from scheduler.web.forms import A_NAME, AN_EMAIL, NOTE_IF_ANY, Like
 from scheduler.web.language import language
 from scheduler.web.staff.forms import StaffForm
 from scheduler.words import LANGUAGES
@@ -92,9 +92,7 @@ class DetailsForm(StaffForm):
 
 class PolicyForm(DetailsForm):
     kind = PolicyDetails
-    clinic_name = StringField(
-        _("Name of the clinic"), [Like(schemas.Name, _("Write a name of at most 200 characters."))]
-    )
+    clinic_name = StringField(_("Name of the clinic"), [A_NAME])
     access_goal_hours = Whole(
         _("Goal: hours until the first visit"),
         *WHOLE_POLICY["ACCESS_GOAL_HOURS"][1:],
@@ -140,7 +138,7 @@ def states() -> list[SelectChoice]:
 
 class LocationForm(DetailsForm):
     kind = LocationDetails
-    name = StringField(_("Name"), [Like(schemas.Name, _("Write a name of at most 200 characters."))])
+    name = StringField(_("Name"), [A_NAME])
     area = StringField(
         _("Area"),
         [Like(schemas.Name, _("Write an area of at most 200 characters."))],
@@ -175,7 +173,7 @@ class LocationForm(DetailsForm):
 
 class TypeForm(DetailsForm):
     kind = TypeDetails
-    name = StringField(_("Name"), [Like(schemas.Name, _("Write a name of at most 200 characters."))])
+    name = StringField(_("Name"), [A_NAME])
     minutes = Whole(_("Minutes"), 15, 480, step=15)
     buffer_minutes = Whole(
         _("Buffer after it, in minutes"),
@@ -237,7 +235,7 @@ class ReviewForm(StaffForm):
 
 class TherapistForm(DetailsForm):
     kind = TherapistDetails
-    name = StringField(_("Name"), [Like(schemas.Name, _("Write a name of at most 200 characters."))])
+    name = StringField(_("Name"), [A_NAME])
     credentials = StringField(
         _("Letters after the name"),
         [Like(schemas.Name, _("Write the letters after the name, like PT, DPT."))],
@@ -282,7 +280,7 @@ class LicenseForm(DetailsForm):
     valid_until = Day(_("Valid until"), description=_("The last day on which it is valid."))
     evidence = TextAreaField(
         _("Evidence (optional)"),
-        [Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)],
+        [NOTE_IF_ANY],
         description=_("Where this can be looked up, such as the board's page."),
     )
 
@@ -364,10 +362,10 @@ class AccountForm(DetailsForm):
     kind = AccountDetails
     email = EmailField(
         _("E-mail"),
-        [Like(schemas.Email, _("Write an e-mail address like name@example.com."))],
+        [AN_EMAIL],
         description=_("They sign in with it. A new one signs them out everywhere."),
     )
-    name = StringField(_("Name"), [Like(schemas.Name, _("Write a name of at most 200 characters."))])
+    name = StringField(_("Name"), [A_NAME])
     language = OneOf(
         _("Language of messages to them"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
     )

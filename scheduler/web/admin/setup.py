@@ -17,7 +17,7 @@ from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.web import schemas
 from scheduler.web.context import context
-from scheduler.web.forms import Like
+from scheduler.web.forms import AN_EMAIL, Like
 from scheduler.web.language import language
 from scheduler.web.limiting import network
 from scheduler.web.staff.forms import NewPasswordForm
@@ -29,7 +29,7 @@ class SetupForm(NewPasswordForm):
     name = StringField(_("Your name"), [Like(schemas.Name, _("Write your name."))])
     email = EmailField(
         _("E-mail"),
-        [Like(schemas.Email, _("Write an e-mail address like name@example.com."))],
+        [AN_EMAIL],
         description=_("You sign in with it."),
     )
 

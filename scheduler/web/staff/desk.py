@@ -21,9 +21,8 @@ from scheduler.models import Appointment, Kind, Location, Status
 from scheduler.services import booking, desk, practice, visits
 from scheduler.services.desk import Call, FreeTime
 from scheduler.timeline import DAY, local_date, zone_of
-from scheduler.web import schemas
 from scheduler.web.context import context
-from scheduler.web.forms import Like
+from scheduler.web.forms import NOTE_IF_ANY
 from scheduler.web.language import language
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import AT_THE_DESK, allowed, staff
@@ -40,7 +39,7 @@ TO_CALL = "name, phone, e-mail, visit"
 class CancelForm(StaffForm):
     reason = TextAreaField(
         _("Reason (optional)"),
-        [Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)],
+        [NOTE_IF_ANY],
         description=_("Only the clinic's staff can read this."),
     )
     told = BooleanField(_("The patient knows: they need no call about it"))

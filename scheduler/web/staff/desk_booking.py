@@ -13,7 +13,7 @@ from flask_babel import lazy_gettext as _
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import BooleanField, EmailField, HiddenField, RadioField, StringField, TelField, TextAreaField
-from wtforms.fields import SelectChoice, SelectField
+from wtforms.fields import SelectChoice
 from wtforms.widgets import DateInput
 
 from scheduler import words
@@ -26,13 +26,21 @@ from scheduler.services.booking import BookForPatient, PatientDetails
 from scheduler.timeline import cell_of, local_date, zone_of
 from scheduler.web import schemas
 from scheduler.web.context import context
-from scheduler.web.forms import Like, new_key, repeatable
+from scheduler.web.forms import (
+    EMAIL_IF_ANY,
+    NOTE_IF_ANY,
+    PHONE_IF_ANY,
+    Like,
+    is_within_reach,
+    language_field,
+    new_key,
+    repeatable,
+)
 from scheduler.web.language import language
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import AT_THE_DESK, allowed, staff
 from scheduler.web.staff.forms import StaffForm
 from scheduler.web.times import Shown, shown, shown_offer, shown_visit
-from scheduler.words import LANGUAGES
 
 pages = APIBlueprint("desk_booking", __name__, url_prefix="/staff/desk/book", enable_openapi=False)
 TIMES_ON_A_PAGE = 100
@@ -46,7 +54,7 @@ class VisitForm(StaffForm):
     key = HiddenField()
     note = TextAreaField(
         _("What hurts? (optional)"),
-        [Like(schemas.Text, _("Write plain text of at most 500 characters."), optional=True)],
+        [NOTE_IF_ANY],
     )
     needling = RadioField(
         _("Needles?"),
@@ -62,28 +70,21 @@ class NewPatientForm(VisitForm):
     name = StringField(_("Name"), [Like(schemas.Name, _("Write the patient's name."))])
     email = EmailField(
         _("E-mail"),
-        [Like(schemas.Email, _("Write an e-mail address like name@example.com."), optional=True)],
+        [EMAIL_IF_ANY],
         description=_("For the confirmation and reminders. Without it, the visit is put on the call list."),
     )
-    phone = TelField(
-        _("Phone"),
-        [Like(schemas.Phone, _("Write a phone number with its area code, like 217 555 0142."), optional=True)],
-    )
+    phone = TelField(_("Phone"), [PHONE_IF_ANY])
     birth_date = StringField(
         _("Birth date (optional)"),
         [Like(schemas.BirthDate, _("Write a day like 1980-01-31."), optional=True)],
         widget=DateInput(),
     )
-    language = SelectField(
-        _("Language of our messages"), choices=[SelectChoice(code, name) for code, name in LANGUAGES.items()]
-    )
+    language = language_field()
 
     def validate(self, extra_validators: Any = None) -> bool:  # noqa: ANN401 as WTForms has it
-        """One of e-mail and phone is enough, none is not; nobody is born tomorrow."""
+        """Nobody is born tomorrow."""
         sound: bool = super().validate(extra_validators)
-        if not (self.email.data or self.phone.data or self.email.errors or self.phone.errors):
-            self.email.errors = [gettext("Write an e-mail address or a phone number.")]
-            sound = False
+        sound = is_within_reach(self, _("Write an e-mail address or a phone number.")) and sound
         born = self.birth_date.data
         if born and not self.birth_date.errors and not booking.is_born(born, now=context().clock.now()):
             self.birth_date.errors = [gettext("This day has not come yet.")]
