@@ -9,13 +9,23 @@ from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, openapi, problems, requests
-from scheduler.web.admin import audit_log, clinic, moving_in, people, reports, setup
+from scheduler.web.admin import audit_log, away, clinic, moving_in, people, reports, setup
 from scheduler.web.api import api
 from scheduler.web.context import Context
 from scheduler.web.feeds import feeds
 from scheduler.web.ops import ops
 from scheduler.web.patient import patient
-from scheduler.web.staff import access, account, calendar_feed, desk, desk_booking, follow_up, schedule, sign_in
+from scheduler.web.staff import (
+    access,
+    account,
+    calendar_feed,
+    desk,
+    desk_booking,
+    follow_up,
+    schedule,
+    sign_in,
+    time_off,
+)
 from scheduler.web.strict_json import StrictJson
 from scheduler.web.visits import visits
 
@@ -69,12 +79,14 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         schedule,
         follow_up,
         calendar_feed,
+        time_off,
         desk,
         desk_booking,
         reports,
         audit_log,
         clinic,
         people,
+        away,
         moving_in,
         setup,
     ):

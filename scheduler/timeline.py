@@ -52,6 +52,19 @@ class WeeklyHours(Protocol):
     def valid_until(self) -> date | None: ...
 
 
+class WallRange(Protocol):
+    """From a minute of one day on the wall until a minute of another; 24 * 60 is the end of a day."""
+
+    @property
+    def starts_on(self) -> date: ...
+    @property
+    def starts_minute(self) -> int: ...
+    @property
+    def ends_on(self) -> date: ...
+    @property
+    def ends_minute(self) -> int: ...
+
+
 @lru_cache(maxsize=512)
 def zone_of(name: str) -> ZoneInfo:
     return ZoneInfo(name)
@@ -89,6 +102,11 @@ def working_time(hours: WeeklyHours, day: date, zone: ZoneInfo) -> tuple[datetim
     return first_instant(day, hours.opens_minute, zone), first_instant(day, hours.closes_minute, zone)
 
 
+def instants_of(wall: WallRange, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Start and end (UTC) of a range where this clock hangs."""
+    return first_instant(wall.starts_on, wall.starts_minute, zone), first_instant(wall.ends_on, wall.ends_minute, zone)
+
+
 def never_began(hours: WeeklyHours, zone: ZoneInfo, now: datetime) -> bool:
     """Whether no day of these hours has begun to be worked."""
     first = next(worked_days(hours, hours.valid_from, hours.valid_from + 6 * DAY), None)
@@ -121,6 +139,15 @@ def clipped(stretch: Stretch, start: datetime, end: datetime) -> Stretch | None:
     if starts_at >= ends_at:
         return None
     return Stretch(stretch.therapist_id, stretch.location_id, starts_at, ends_at, stretch.needling)
+
+
+def without(stretch: Stretch, times: Iterable[tuple[datetime, datetime]]) -> list[Stretch]:
+    """What is left of a stretch outside these times, each [start, end)."""
+    left = [stretch]
+    for start, end in times:
+        parts = ((clipped(one, EPOCH, start), clipped(one, end, one.ends_at)) for one in left)
+        left = [part for both in parts for part in both if part is not None]
+    return left
 
 
 def disjoint(stretches: Iterable[Stretch]) -> list[Stretch]:

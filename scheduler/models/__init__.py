@@ -26,7 +26,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import Slot, WorkingHours
+from scheduler.models.schedule import Closure, Slot, TimeOff, Wish, WorkingHours
 
 __all__ = [
     "AccessSample",
@@ -41,6 +41,7 @@ __all__ = [
     "Channel",
     "ChannelState",
     "ClinicPolicy",
+    "Closure",
     "ExplainerVersion",
     "Fate",
     "Heartbeat",
@@ -62,7 +63,9 @@ __all__ = [
     "Status",
     "Therapist",
     "TherapistLanguage",
+    "TimeOff",
     "Told",
     "UsedChallenge",
+    "Wish",
     "WorkingHours",
 ]

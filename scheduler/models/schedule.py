@@ -1,14 +1,24 @@
 """The calendar: weekly working hours, and the cells of the booking grid made from them."""
 
 from datetime import date, datetime
+from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from scheduler.db import Base
+from scheduler.db import Base, one_of
 
 FREE = text("fit > 0")
+DAY_MINUTES = 24 * 60
+
+
+class Wish(StrEnum):
+    """What became of somebody's wish for time off."""
+
+    ASKED = "asked"
+    APPROVED = "approved"
+    DECLINED = "declined"
 
 
 class WorkingHours(Base):
@@ -36,6 +46,67 @@ class WorkingHours(Base):
     closes_minute: Mapped[int]
     valid_from: Mapped[date]
     valid_until: Mapped[date | None]
+
+
+class Range:
+    """Columns of a time away, on the wall clock of each place that it touches: 8:00 is 8:00 there, whatever the zone.
+
+    From a minute of the first day until a minute of the last, nights and days between included. Minutes count from
+    local midnight; 24 * 60 is the end of the day.
+    """
+
+    starts_on: Mapped[date]
+    starts_minute: Mapped[int]
+    ends_on: Mapped[date]
+    ends_minute: Mapped[int]
+
+
+def _in_order() -> tuple[CheckConstraint, ...]:
+    return (
+        CheckConstraint(
+            f"starts_minute BETWEEN 0 AND {DAY_MINUTES} - 15 AND starts_minute % 15 = 0", name="starts_on_grid"
+        ),
+        CheckConstraint(f"ends_minute BETWEEN 15 AND {DAY_MINUTES} AND ends_minute % 15 = 0", name="ends_on_grid"),
+        CheckConstraint(
+            "starts_on < ends_on OR (starts_on = ends_on AND starts_minute < ends_minute)", name="range_in_order"
+        ),
+    )
+
+
+class Closure(Range, Base):
+    """A time at which a location is closed; `reason` is what the clinic's people read, such as a holiday's name."""
+
+    __tablename__ = "closure"
+    __table_args__ = (
+        *_in_order(),
+        CheckConstraint("length(reason) BETWEEN 1 AND 200", name="reason_length"),
+        Index(None, "location_id", "ends_on"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    reason: Mapped[str]
+
+
+class TimeOff(Range, Base):
+    """A time at which a therapist works nowhere; nothing of the calendar follows from it until it is approved.
+
+    `imported_as` is its name in the calendar file that it came from.
+    """
+
+    __tablename__ = "time_off"
+    __table_args__ = (
+        *_in_order(),
+        CheckConstraint(f"status IN ({one_of(Wish)})", name="status_known"),
+        CheckConstraint("length(note) BETWEEN 1 AND 200", name="note_length"),
+        UniqueConstraint("therapist_id", "imported_as"),
+        Index(None, "therapist_id", "ends_on"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
+    status: Mapped[str]
+    note: Mapped[str | None]
+    imported_as: Mapped[str | None]
+    asked_at: Mapped[datetime]
 
 
 class Slot(Base):

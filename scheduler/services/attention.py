@@ -7,7 +7,18 @@ from datetime import date, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scheduler.models import Appointment, Fate, License, Location, OutboxMessage, StateRule, Therapist, WorkingHours
+from scheduler.models import (
+    Appointment,
+    Fate,
+    License,
+    Location,
+    OutboxMessage,
+    StateRule,
+    Therapist,
+    TimeOff,
+    Wish,
+    WorkingHours,
+)
 from scheduler.services import consequences, hours, practice, staffing
 from scheduler.services.hours import Unlicensed
 from scheduler.services.staffing import Places
@@ -24,7 +35,7 @@ class Attention:
     """`ending` are licences without one that goes on; a rule that is due is the newest of its state.
 
     `unfit` counts the visits of the next days that hours, licences, people and places as they now stand do not allow:
-    to weigh all that are ahead takes too long for a page that opens the day.
+    to weigh all that are ahead takes too long for a page that opens the day. `asked` is time off to be decided.
     """
 
     ending: list[tuple[License, Therapist]]
@@ -35,10 +46,11 @@ class Attention:
     not_open: list[Location]
     unlicensed: list[Unlicensed]
     unfit: int
+    asked: int
 
     def __bool__(self) -> bool:
         lists = (self.ending, self.rules_due, self.states_without_rule, self.not_open, self.unlicensed)
-        return bool(self.unverified or self.failed_messages or self.unfit or any(lists))
+        return bool(self.unverified or self.failed_messages or self.unfit or self.asked or any(lists))
 
 
 def needed(session: Session, places: Places, *, now: datetime) -> Attention:
@@ -64,6 +76,7 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
         not_open=[place for place in own if place.active and not place.online],
         unlicensed=hours.unlicensed(session, WorkingHours.location_id.in_([place.id for place in own]), now=now),
         unfit=_unfit(session, places, now),
+        asked=_asked(session, places, today),
     )
 
 
@@ -79,6 +92,13 @@ def _ending(held: Sequence[tuple[License, Therapist]], today: date) -> list[tupl
 def _unfit(session: Session, places: Places, now: datetime) -> int:
     soon = consequences.unfit(session, now=now, until=now + UNFIT_WITHIN)
     return sum(places is None or hit.location_id in places for hit in soon)
+
+
+def _asked(session: Session, places: Places, today: date) -> int:
+    """Time off that is not over and not decided, of whoever works at none but these places."""
+    waiting = TimeOff.status == Wish.ASKED, TimeOff.ends_on >= today, staffing.works_only_at(places)
+    count = select(func.count(TimeOff.id)).join(Therapist, Therapist.id == TimeOff.therapist_id)
+    return session.execute(count.where(*waiting)).scalar_one()
 
 
 def _failed(session: Session, places: Places, now: datetime) -> int:

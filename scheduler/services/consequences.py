@@ -23,6 +23,7 @@ from scheduler.errors import Conflict
 from scheduler.models import Appointment, AppointmentType, Location, Patient, Slot, Status, Therapist, WorkingHours
 from scheduler.services import licensing, practice, slots
 from scheduler.services.licensing import Licences
+from scheduler.services.planned import Away, planned_time
 from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
 
 THERAPISTS_A_CHUNK = 20
@@ -36,6 +37,8 @@ class Why(StrEnum):
     THERAPIST_GONE = "therapist-gone"
     LOCATION_CLOSED = "location-closed"
     NOT_LICENSED = "not-licensed"
+    CLOSED_THEN = "closed-then"
+    THERAPIST_OFF = "therapist-off"
     OUTSIDE_HOURS = "outside-hours"
     KEEPS_LENGTH = "keeps-length"
 
@@ -132,7 +135,7 @@ def unfit(
 ) -> list[Hit]:
     """The visits ahead, soonest first, that hours, licences, people and places as they now stand do not allow.
 
-    Of these therapists, or of all; of all that are ahead, or that begin before `until`. Four queries at any size.
+    Of these therapists, or of all; of all that are ahead, or that begin before `until`. As many queries at any size.
     """
     visits = _ahead(session, therapist_ids, now, until)
     if not visits:
@@ -140,8 +143,9 @@ def unfit(
     concerned = {visit.therapist_id for visit in visits}
     licences = licensing.licences_of(session, concerned)
     until = max(visit.ends_at + timedelta(minutes=visit.buffer_minutes) for visit in visits) + CELL
-    planned = _planned(session, concerned, min(visit.starts_at for visit in visits) - CELL, until)
-    reasons = ((visit, _why(visit, licences, planned)) for visit in visits)
+    since = min(visit.starts_at for visit in visits) - CELL
+    planned, away = _planned(session, concerned, since, until), Away.near(session, concerned, since, until)
+    reasons = ((visit, _why(visit, licences, planned, away)) for visit in visits)
     return [_hit(visit, why) for visit, why in reasons if why is not None]
 
 
@@ -204,15 +208,16 @@ def _planned(
 ) -> dict[Place, list[Time]]:
     """Who works where and when, as the plan has it, with stretches that touch made one."""
     planned: dict[Place, list[Time]] = defaultdict(list)
-    for stretch in slots.planned_time(session, therapist_ids, start, end):
+    for stretch in planned_time(session, therapist_ids, start, end):
         times = planned[stretch.therapist_id, stretch.location_id]
         begun = times.pop()[0] if times and times[-1][1] == stretch.starts_at else stretch.starts_at
         times.append((begun, stretch.ends_at))
     return planned
 
 
-def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]]) -> Why | None:
-    day = local_date(visit.starts_at, zone_of(visit.time_zone))
+def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]], away: Away) -> Why | None:
+    zone = zone_of(visit.time_zone)
+    day = local_date(visit.starts_at, zone)
     licensed = licences.may_needle if visit.includes_needling else licences.may_treat
     if not visit.therapist_active:
         return Why.THERAPIST_GONE
@@ -221,9 +226,17 @@ def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]]) 
     if not licensed(visit.therapist_id, visit.state, day):
         return Why.NOT_LICENSED
     start, end = cell_of(visit.starts_at), next_cell(visit.ends_at + timedelta(minutes=visit.buffer_minutes))
+    if _touch(away.closed(visit.location_id, zone), start, end):
+        return Why.CLOSED_THEN
+    if _touch(away.absent(visit.therapist_id, zone), start, end):
+        return Why.THERAPIST_OFF
     times = planned[visit.therapist_id, visit.location_id]
     at = bisect_right(times, start, key=lambda time: time[0]) - 1
     return None if at >= 0 and end <= times[at][1] else Why.OUTSIDE_HOURS
+
+
+def _touch(times: list[Time], start: datetime, end: datetime) -> bool:
+    return any(begins < end and start < ends for begins, ends in times)
 
 
 def _hit(visit: Row[Any], why: Why) -> Hit:

@@ -39,6 +39,7 @@ from scheduler.models import (
 from scheduler.services import accounts, audit, explainer, practice, slots
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
+from scheduler.services.planned import planned_time
 from scheduler.timeline import CELL, Stretch, next_cell
 
 THERAPISTS_A_CHUNK = 10
@@ -255,7 +256,7 @@ def _book(
         ManageLink: [],
     }
     key_id = keys.newest_link_key_id
-    stretches = slots.planned_time(session, therapist_ids, next_cell(now), end)
+    stretches = planned_time(session, therapist_ids, next_cell(now), end)
     for stretch, starts_at, kind in _starts(stretches, kinds, clinic.booked, chance):
         booked_at = now - timedelta(minutes=chance.randrange(30, 30 * 24 * 60))
         patient, appointment_id = _patient(chance, booked_at), uuid7()

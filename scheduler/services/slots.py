@@ -31,20 +31,13 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import UtcDateTime
 from scheduler.errors import SlotTaken
-from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Location, Slot, Therapist, WorkingHours
-from scheduler.services import licensing, practice
+from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Slot, Therapist
+from scheduler.services import practice
+from scheduler.services.planned import planned_time
 from scheduler.timeline import (
     CELL,
     DAY,
-    Stretch,
-    clipped,
-    disjoint,
-    first_instant,
-    local_date,
     next_cell,
-    worked_days,
-    working_time,
-    zone_of,
 )
 
 CELLS_A_STATEMENT = 500
@@ -246,49 +239,6 @@ def _plan(session: Session, therapist_ids: Collection[int], start: datetime, end
     rows = [(s.therapist_id, s.location_id, int(s.starts_at.timestamp()), s.cells, int(s.needling)) for s in stretches]
     longest = max((s.cells for s in stretches), default=0)
     return {"stretches": json.dumps(rows), "longest": longest, "cap": longest_visit(session)}
-
-
-def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
-    """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
-    licences = licensing.licences_of(session, therapist_ids)
-    rows = session.execute(
-        select(WorkingHours, Location.state, Location.time_zone)
-        .join(Location, Location.id == WorkingHours.location_id)
-        .join(Therapist, Therapist.id == WorkingHours.therapist_id)
-        .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
-        .order_by(WorkingHours.id)
-    ).all()
-    pieces = (
-        Stretch(
-            hours.therapist_id,
-            hours.location_id,
-            from_,
-            until,
-            licences.may_needle(hours.therapist_id, state, local_date(from_, zone_of(time_zone))),
-        )
-        for hours, state, time_zone in rows
-        for from_, until in _daily_pieces(hours, time_zone, start, end)
-        if licences.may_treat(hours.therapist_id, state, local_date(from_, zone_of(time_zone)))
-    )
-    in_window = (clipped(piece, start, end) for piece in disjoint(pieces))
-    return [piece for piece in in_window if piece is not None]
-
-
-def _daily_pieces(
-    hours: WorkingHours, time_zone: str, start: datetime, end: datetime
-) -> Iterator[tuple[datetime, datetime]]:
-    """Yield each worked stretch near [start, end), cut in two where it runs past local midnight.
-
-    Stretches whole days before count too: which of two that overlap is worked must not depend on the window asked for.
-    """
-    zone = zone_of(time_zone)
-    for day in worked_days(hours, local_date(start, zone) - 3 * DAY, local_date(end, zone)):
-        opens, closes = working_time(hours, day, zone)
-        midnight = first_instant(day + DAY, 0, zone)
-        if opens < min(closes, midnight):
-            yield opens, min(closes, midnight)
-        if midnight < closes:
-            yield midnight, closes
 
 
 def horizon_end(policy: ClinicPolicy, now: datetime) -> datetime:

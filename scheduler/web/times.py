@@ -11,8 +11,10 @@ from flask_babel import gettext
 from scheduler import words
 from scheduler.models import Appointment, Location
 from scheduler.services.availability import Offer, SlotName
-from scheduler.timeline import zone_of
+from scheduler.timeline import WallRange, zone_of
 from scheduler.web.language import language
+
+WHOLE_DAY = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,20 @@ def near(on: date, today: date) -> str:
 def date_heading(on: date, today: date) -> str:
     """A date in words, with its year where that is not this one."""
     return words.date_in_words(on, language(), year=on.year != today.year)
+
+
+def range_in_words(wall: WallRange) -> str:
+    """A time away, as in "December 24, 2026, 12:00 PM to December 25, 2026"; whole days have no hours."""
+    first, last = (words.plain_date(day, language()) for day in (wall.starts_on, wall.ends_on))
+    starts = words.wall_time(wall.starts_minute, language()) if wall.starts_minute else ""
+    ends = words.wall_time(wall.ends_minute, language()) if wall.ends_minute < WHOLE_DAY else ""
+    if wall.starts_on != wall.ends_on:
+        first, last = (", ".join(filter(None, both)) for both in ((first, starts), (last, ends)))
+        return str(gettext("%(first)s to %(last)s", first=first, last=last))
+    if not starts and not ends:
+        return first
+    times = {"opens": starts or words.wall_time(0, language()), "closes": ends or words.wall_time(0, language())}
+    return str(gettext("%(day)s, %(opens)s to %(closes)s", day=first, **times))
 
 
 def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:

@@ -1,7 +1,7 @@
 """An administrator opens a new location with a real browser, up to the first visit that a patient books there."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -11,7 +11,7 @@ from tests.browser.test_axe import found
 from tests.browser.visitor import Visitor, visiting
 from tests.server import Server, serving
 
-ADMIN = "admin@demo.example"
+ADMIN, THERAPIST = "admin@demo.example", "therapist@demo.example"
 WIDTHS = [375, 1280]
 
 
@@ -23,9 +23,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def signs_in(admin: Visitor, to: str) -> None:
+def signs_in(admin: Visitor, to: str, email: str = ADMIN) -> None:
     admin.opens(to)
-    admin.types("E-mail", ADMIN)
+    admin.types("E-mail", email)
     admin.types("Password", demo.PASSWORD)
     admin.presses("Sign in")
 
@@ -149,7 +149,7 @@ def test_from_a_new_location_to_the_first_visit_booked_there(
 PAGES = (
     "", "policy", "locations", "locations/1", "types", "types/1", "rules", "rules/new", "rules/1", "therapists",
     "therapists/1", "therapists/1/hours/new", "licenses/1", "hours/1", "accounts", "accounts/new", "accounts/2",
-    "visits-to-move",
+    "visits-to-move", "closures", "closures/new", "closures/holidays", "time-off", "time-off/new",
 )  # fmt: skip
 
 
@@ -161,6 +161,46 @@ def test_axe_finds_nothing_on_any_page_of_the_administrators(browser: Browser, s
         for path in PAGES:
             assert admin.opens(f"/admin/{path}").status == 200
             is_clean(admin)
+
+
+def asks_for_time_off(ana: Visitor, day: str) -> None:
+    ana.presses("My time off")
+    ana.reads("My time off")
+    ana.types("First day", day)
+    ana.types("Last day", day)
+    ana.types("Note (optional)", f"A wedding {ana.width}")
+    ana.presses("Ask")
+    expect(ana.page.get_by_text("Asked. An administrator decides.")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "javascript"), [(375, False), (1280, True)])
+def test_time_off_is_asked_for_and_approved_and_a_holiday_closes(
+    browser: Browser, server: Server, width: int, javascript: bool
+) -> None:
+    day = date.today() + timedelta(days=60 + width % 7)  # noqa: DTZ011 any day far off, another for each width
+    with visiting(browser, server, width=width, javascript=javascript) as ana:
+        signs_in(ana, "/staff/", THERAPIST)
+        asks_for_time_off(ana, f"{day}")
+        if javascript:
+            is_clean(ana)
+    with visiting(browser, server, width=width, javascript=javascript) as admin:
+        signs_in(admin, "/admin/time-off")
+        asked = admin.page.get_by_role("listitem").filter(has_text=f"A wedding {width}")
+        admin.follows(asked.get_by_role("button", name="Approve"))
+        if admin.page.locator(".hits").count():
+            admin.presses("Save all the same")
+        expect(asked).to_contain_text("Approved")
+        admin.presses("Closures")
+        admin.presses("Public holidays")
+        admin.reads("Public holidays")
+        chosen = admin.page.get_by_role("checkbox").last
+        name = admin.page.get_by_role("main").locator("label").last.inner_text().split(": ")[1].split(" (")[0]
+        chosen.check()
+        admin.presses("Save")
+        if admin.page.locator(".hits").count():
+            admin.presses("Save all the same")
+            admin.presses("Closures")
+        expect(admin.page.get_by_role("main")).to_contain_text(name)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

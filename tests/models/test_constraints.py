@@ -51,6 +51,7 @@ from scheduler.models import (
     CalendarFeed,
     ChannelState,
     ClinicPolicy,
+    Closure,
     ExplainerVersion,
     Heartbeat,
     IdempotencyKey,
@@ -67,6 +68,7 @@ from scheduler.models import (
     StateRule,
     Therapist,
     TherapistLanguage,
+    TimeOff,
     Told,
     UsedChallenge,
     WorkingHours,
@@ -155,6 +157,19 @@ def hours(session: Session, _n: int) -> Values:
     where = {"therapist_id": stored(session, Therapist)["id"], "location_id": stored(session, Location)["id"]}
     when = {"weekday": 6, "opens_minute": 1425, "closes_minute": 1425 + 1440}
     return where | when | {"valid_from": DAY, "valid_until": DAY}
+
+
+def a_range() -> Values:
+    return {"starts_on": DAY, "starts_minute": 1425, "ends_on": DAY, "ends_minute": 1440}
+
+
+def a_closure(session: Session, _n: int) -> Values:
+    return a_range() | {"location_id": stored(session, Location)["id"], "reason": "R" * 200}
+
+
+def time_off(session: Session, n: int) -> Values:
+    whose = {"therapist_id": stored(session, Therapist)["id"], "status": "declined", "asked_at": NOON}
+    return a_range() | whose | {"note": "N" * 200, "imported_as": f"{n}"}
 
 
 def an_explainer(_session: Session, n: int) -> Values:
@@ -299,6 +314,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     CalendarFeed: a_feed,
     ChannelState: a_channel_state,
     ClinicPolicy: a_policy,
+    Closure: a_closure,
     ExplainerVersion: an_explainer,
     Heartbeat: a_beat,
     IdempotencyKey: an_idempotency_key,
@@ -315,6 +331,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     StateRule: a_state_rule,
     Therapist: a_therapist,
     TherapistLanguage: a_language,
+    TimeOff: time_off,
     Told: a_word_told,
     UsedChallenge: a_used_challenge,
     WorkingHours: hours,
@@ -484,6 +501,28 @@ CASES = [
     Case("fk_working_hours_therapist_id", WorkingHours, adding(therapist_id=NOBODY)),
     Case("fk_working_hours_location_id", WorkingHours, adding(location_id=NOBODY)),
     Case("pk_working_hours", WorkingHours, repeating("id")),
+    *(
+        Case(f"ck_{table.__tablename__}_{rule}", table, adding(**values))
+        for table in (Closure, TimeOff)
+        for rule, values in (
+            ("starts_on_grid", {"starts_minute": -15}),
+            ("starts_on_grid", {"starts_minute": 5}),
+            ("starts_on_grid", {"starts_minute": 1440, "ends_on": DAY + timedelta(days=1)}),
+            ("ends_on_grid", {"ends_minute": 0, "ends_on": DAY + timedelta(days=1)}),
+            ("ends_on_grid", {"ends_minute": 1435}),
+            ("ends_on_grid", {"ends_minute": 1455}),
+            ("range_in_order", {"ends_on": DAY - timedelta(days=1)}),
+            ("range_in_order", {"ends_minute": 1425}),
+        )
+    ),
+    *(Case("ck_closure_reason_length", Closure, adding(reason=reason)) for reason in ("", "R" * 201)),
+    Case("fk_closure_location_id", Closure, adding(location_id=NOBODY)),
+    Case("pk_closure", Closure, repeating("id")),
+    *(Case("ck_time_off_note_length", TimeOff, adding(note=note)) for note in ("", "N" * 201)),
+    Case("ck_time_off_status_known", TimeOff, adding(status="perhaps")),
+    Case("fk_time_off_therapist_id", TimeOff, adding(therapist_id=NOBODY)),
+    Case("pk_time_off", TimeOff, repeating("id")),
+    Case("uq_time_off_therapist_id_imported_as", TimeOff, repeating("therapist_id", "imported_as")),
     Case("ck_slot_free_fits_something", Slot, adding(appointment_id=None)),
     Case("ck_slot_free_fits_something", Slot, adding(fit=1)),
     Case("ck_slot_fit_not_negative", Slot, adding(fit=-1)),

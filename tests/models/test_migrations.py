@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -29,6 +29,7 @@ from scheduler.models import (
     CalendarFeed,
     ChannelState,
     ClinicPolicy,
+    Closure,
     Heartbeat,
     Kind,
     Location,
@@ -39,8 +40,10 @@ from scheduler.models import (
     Role,
     SignInAttempt,
     StaffSession,
+    TimeOff,
     Told,
     UsedChallenge,
+    Wish,
 )
 from scheduler.services import access_goal, notices, verify
 from tests import postgres
@@ -126,6 +129,9 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
                 ChannelState(channel="email", failures=1, paused_until=clock.now()),
             ]
         )
+        long_ago = {"starts_on": date(2020, 1, 1), "starts_minute": 0, "ends_on": date(2020, 1, 1), "ends_minute": 1440}
+        session.add(Closure(location_id=1, reason="Snow", **long_ago))
+        session.add(TimeOff(therapist_id=1, status=Wish.APPROVED, asked_at=clock.now(), **long_ago))
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
         access_goal.record(session, now=clock.now())

@@ -19,12 +19,14 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
 from scheduler.keys import Keyring
-from scheduler.models import License, Location, Slot, StateRule, Therapist, WorkingHours
+from scheduler.models import Closure, License, Location, Slot, StateRule, Therapist, TimeOff, WorkingHours
 from scheduler.services import clinic as changes
-from scheduler.services import consequences, edits, hours, practice, slots, staffing
+from scheduler.services import consequences, edits, hours, practice, slots, staffing, time_away
 from scheduler.services.clinic import LocationDetails, RuleDetails
 from scheduler.services.consequences import VisitsHit, Why
 from scheduler.services.hours import HoursClash, HoursDetails
+from scheduler.services.planned import planned_time
+from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import CELL, DAY, next_cell
 from tests.clinic import Clinic
 from tests.conftest import MONDAY_MORNING
@@ -163,6 +165,57 @@ def ruling(draw: st.DrawFn) -> Step:
     return Step("add a rule", change)
 
 
+@st.composite
+def ranges(draw: st.DrawFn) -> tuple[date, int, date, int]:
+    first, length = draw(days), draw(st.integers(0, 4))
+    return first, draw(minutes) % 1440, first + length * DAY, draw(st.integers(1, 96)) * 15
+
+
+@st.composite
+def going_away(draw: st.DrawFn) -> Step:
+    wall, place, therapist, closes = draw(ranges()), draw(places), draw(therapists), draw(st.booleans())
+
+    def change(_session: Session) -> Change:
+        if closes:
+            return lambda session, agreed, now: void(
+                time_away.close(session, [place], ClosureDetails(*wall, "Snow"), agreed=agreed, by=ADMIN, now=now)
+            )
+        return lambda session, agreed, now: void(
+            time_away.give(session, therapist, OffDetails(*wall), agreed=agreed, by=ADMIN, now=now)
+        )
+
+    return Step("close a place" if closes else "give time off", change)
+
+
+@st.composite
+def coming_back(draw: st.DrawFn) -> Step:
+    number, table = draw(st.integers(0, 30)), draw(st.sampled_from((Closure, TimeOff)))
+    undo = time_away.open_again if table is Closure else time_away.withdraw
+
+    def change(session: Session) -> Change:
+        row = pick(session, table, number)
+        return nothing if row is None else lambda session, _agreed, now: undo(session, row.id, by=ADMIN, now=now)
+
+    return Step("take back", change)
+
+
+@st.composite
+def closing_otherwise(draw: st.DrawFn) -> Step:
+    number, wall = draw(st.integers(0, 30)), draw(ranges())
+
+    def change(session: Session) -> Change:
+        row = pick(session, Closure, number)
+        if row is None:
+            return nothing
+        seal = edits.seal_of(edits.read_off(ClosureDetails, row))
+        new = ClosureDetails(*wall, row.reason)
+        return lambda session, agreed, now: time_away.change_closure(
+            session, row.id, new, seal=seal, agreed=agreed, by=ADMIN, now=now
+        )
+
+    return Step("change a closure", change)
+
+
 def nothing(_session: Session, _agreed: str | None, _now: datetime) -> None:
     """There is nothing to do it to."""
 
@@ -172,10 +225,13 @@ def void(_result: object) -> None:
 
 
 STEPS = st.lists(
-    st.one_of(adding(), adding(), changing(), changing(), removing(), licensing(), staying(), housing(), ruling()),
+    st.one_of(
+        adding(), adding(), changing(), changing(), removing(), licensing(), staying(), housing(), ruling(),
+        going_away(), going_away(), coming_back(), closing_otherwise(),
+    ),
     min_size=4,
     max_size=9,
-)
+)  # fmt: skip
 
 
 def opened(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
@@ -218,7 +274,7 @@ def cells(engine: Engine, *, taken: bool) -> set[tuple[int, datetime, int]]:
 def planned(clinic: Clinic, end: datetime) -> set[tuple[int, datetime, int]]:
     now = clinic.clock.now()
     with reading(clinic.engine) as session:
-        stretches = slots.planned_time(session, [1, 2], next_cell(now), end)
+        stretches = planned_time(session, [1, 2], next_cell(now), end)
     found = Counter(
         (stretch.therapist_id, stretch.starts_at + n * CELL, stretch.location_id)
         for stretch in stretches

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from apiflask import APIFlask
@@ -20,7 +21,10 @@ from scheduler.clock import FixedClock
 from scheduler.db import make_engine, reading, transaction
 from scheduler.keys import Keyring
 from scheduler.models import License, OutboxMessage, Passkey, Role, WorkingHours
+from scheduler.services import time_away
+from scheduler.services.audit import Actor
 from scheduler.services.moving.import_lines import What
+from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.web.staff import access
 from tests.clinic import Clinic
 from tests.conftest import MONDAY_MORNING
@@ -40,6 +44,8 @@ IDS: dict[str | tuple[str, str], str] = {
     "account_id": "account",
     "type_id": "kind",
     "rule_id": "rule",
+    "closure_id": "closure",
+    "time_off_id": "time_off",
 }
 # What belongs to one account alone, whatever its role.
 PERSONAL = {"passkey_id"}
@@ -71,6 +77,10 @@ FORMS: dict[str, dict[str, str]] = {
         "closes": "12:00",
         "valid_from": "2026-11-23",
     },
+    "away.add_closure": {"places": "1", "reason": "Snow", "starts_on": "2026-11-28", "ends_on": "2026-11-28"},
+    "away.close_on_holidays": {"days": "2026-12-25 Christmas Day"},
+    "away.give_time_off": {"therapist_id": "1", "starts_on": "2026-11-28", "ends_on": "2026-11-28"},
+    "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
     "desk_booking.book": {
         "step": "book",
@@ -81,7 +91,7 @@ FORMS: dict[str, dict[str, str]] = {
     },
 }
 # Routes for those who treat, whatever their role.
-TREATING = {"calendar_feed.act"}
+TREATING = {"calendar_feed.act", "time_off.ask", "time_off.ask_by_file", "time_off.withdraw"}
 # Routes about the whole clinic: not for an admin of some places.
 EVERYWHERE: set[str] = {
     "audit_log.search", "audit_log.download",
@@ -107,6 +117,8 @@ class Half:
     license: int
     hours: int
     account: int
+    closure: int
+    time_off: int
     kind: int = 1  # these two belong to the whole clinic
     rule: int = 1
 
@@ -199,6 +211,11 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
     account = an_account(
         clinic.engine, clinic.clock, Role.FRONT_DESK, email=f"{place.lower()}@clinic.example", locations=[location_id]
     )
+    by, now, day = Actor("test"), clinic.clock.now(), date(2026, 11, 28)  # a Saturday, when nobody works
+    with transaction(clinic.engine) as session:
+        closed = ClosureDetails(day, 0, day, 24 * 60, "Snow")
+        closure_id = time_away.close(session, [location_id], closed, agreed=None, by=by, now=now)[0].id
+        time_off_id = time_away.ask(session, therapist_id, OffDetails(day, 0, day, 24 * 60), by=by, now=now).id
     with reading(clinic.engine) as session:
         message = session.scalars(select(OutboxMessage.id).where(OutboxMessage.appointment_id == visit.id)).first()
         license_id = session.scalars(select(License.id).where(License.therapist_id == therapist_id)).first()
@@ -213,6 +230,8 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         license=license_id or 0,
         hours=hours_id or 0,
         account=account.id,
+        closure=closure_id,
+        time_off=time_off_id,
     )
 
 

@@ -17,7 +17,6 @@ from scheduler.services import clinic as changes
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails
 from scheduler.web.admin.forms import (
     NEEDLING,
-    DetailsForm,
     LocationForm,
     PolicyForm,
     ReviewForm,
@@ -28,6 +27,7 @@ from scheduler.web.admin.forms import (
 from scheduler.web.admin.saving import Deed, Edit, after, agreed, done, now, plain_date, policy, saved, shown_hits
 from scheduler.web.context import context
 from scheduler.web.staff.access import allowed, staff
+from scheduler.web.staff.forms import DetailsForm
 
 pages = APIBlueprint("clinic", __name__, url_prefix="/admin", enable_openapi=False)
 VISITS_ON_A_PAGE = 200

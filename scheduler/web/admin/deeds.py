@@ -22,12 +22,14 @@ VERBS: dict[str, Any] = {
     "added": _("Added"),
     "app_added": _("Added an app that shows codes"),
     "app_removed": _("Removed the app that shows codes"),
+    "approved": _("Approved"),
     "arrived": _("Marked as arrived"),
     "booked": _("Booked"),
     "cancelled": _("Canceled"),
     "changed": _("Changed"),
     "code_refused": _("Wrong code at sign-in"),
     "code_taken": _("Right code at sign-in"),
+    "declined": _("Declined"),
     "disabled": _("Disabled"),
     "enabled": _("Enabled again"),
     "fulfilled": _("Marked as done"),
@@ -56,6 +58,7 @@ VERBS: dict[str, Any] = {
     "unlocked": _("Unlocked"),
     "untold": _("Took back that the patient was told"),
     "verified": _("Verified"),
+    "withdrawn": _("Taken back"),
     "wrong_password": _("Wrong password at sign-in"),
 }
 RECORDS: dict[str, Any] = {
@@ -65,6 +68,7 @@ RECORDS: dict[str, Any] = {
     "audit_event": _("This record"),
     "calendar_feed": _("Calendar link"),
     "clinic_policy": _("Clinic's policy"),
+    "closure": _("Closure"),
     "license": _("License"),
     "location": _("Location"),
     "moving_in": _("Import"),
@@ -72,6 +76,7 @@ RECORDS: dict[str, Any] = {
     "patient": _("Patient"),
     "state_rule": _("State rule"),
     "therapist": _("Therapist"),
+    "time_off": _("Time off"),
     "working_hours": _("Working hours"),
 }
 YES, NO, NONE = _("yes"), _("no"), _("none")
@@ -79,6 +84,10 @@ YES, NO, NONE = _("yes"), _("no"), _("none")
 NOTES: dict[str, Any] = {
     "opens_minute": _("From"),
     "closes_minute": _("To"),
+    "starts_on": _("First day"),
+    "starts_minute": _("From"),
+    "ends_on": _("Last day"),
+    "ends_minute": _("To"),
     "valid_from": _("First day"),
     "valid_until": _("Last day"),
     "weekday": _("Weekday"),
@@ -89,6 +98,10 @@ NOTES: dict[str, Any] = {
 VALUES: dict[str, Callable[[Any], object]] = {
     "opens_minute": lambda minutes: words.wall_time(minutes, language()),
     "closes_minute": lambda minutes: words.wall_time(minutes, language()),
+    "starts_minute": lambda minutes: words.wall_time(minutes, language()),
+    "ends_minute": lambda minutes: words.wall_time(minutes, language()),
+    "starts_on": lambda day: words.plain_date(date.fromisoformat(day), language()),
+    "ends_on": lambda day: words.plain_date(date.fromisoformat(day), language()),
     "valid_from": lambda day: words.plain_date(date.fromisoformat(day), language()),
     "valid_until": lambda day: words.plain_date(date.fromisoformat(day), language()),
     "weekday": lambda number: words.weekday(number, language()),
@@ -117,6 +130,7 @@ PAGES: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "location": ("clinic.location", "location_id", int),
     "therapist": ("people.therapist", "therapist_id", int),
     "account": ("people.account", "account_id", int),
+    "closure": ("away.closure", "closure_id", int),
     "license": ("people.license_", "license_id", int),
     "appointment_type": ("clinic.type_", "type_id", int),
 }

@@ -1,9 +1,9 @@
 """The forms of the administrators' pages. Each shows the details of one row, and carries the seal of what it showed."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import date
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from flask_babel import gettext
@@ -16,22 +16,20 @@ from config import REMINDERS, WHOLE_POLICY
 from scheduler import accepted, words
 from scheduler.models import Role
 from scheduler.models.practice import NEEDLING_RULES, STATES
-from scheduler.services import edits
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
 from scheduler.services.hours import HoursDetails
 from scheduler.services.licensing import PT
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
+from scheduler.services.time_away import ClosureDetails
 from scheduler.web import schemas
-from scheduler.web.admin.fields import Clock, Day, Matches, OneOf, Ticks, Whole, time_of
+from scheduler.web.fields import MIDNIGHT, Clock, Day, Matches, OneOf, Ticks, Whole, time_of
 from scheduler.web.forms import A_NAME, AN_EMAIL, NOTE_IF_ANY, Like
 from scheduler.web.language import language
-from scheduler.web.staff.forms import StaffForm
+from scheduler.web.staff.forms import AwayForm, DetailsForm, OffForm, StaffForm
 from scheduler.words import LANGUAGES
 
-F = TypeVar("F", bound="DetailsForm")
 Directions = Annotated[str, StringConstraints(max_length=2000), AfterValidator(accepted.plain_text)]
-MIDNIGHT = 24 * 60
 # Zones that the clinic's states have come first; then all others of the world.
 AMERICAN = (
     "America/New_York", "America/Chicago", "America/Denver", "America/Phoenix", "America/Los_Angeles",
@@ -66,28 +64,12 @@ REFUSALS = (
     _("This therapist has this license already."),
     _("This therapist has an account already."),
     _("Somebody has an account with this address already."),
+    _("This has begun, so it can only end."),
+    _("This has passed."),
+    _("This is before it starts."),
+    _("This is longer than a year."),
+    _("Somebody has decided this already."),
 )
-
-
-class DetailsForm(StaffForm):
-    """A form whose fields are those of some details."""
-
-    kind: ClassVar[type[Any]]
-    seal = HiddenField()
-
-    @classmethod
-    def of(cls, details: Any, **more: Any) -> Self:  # noqa: ANN401 details of its kind; further fields
-        """The form that shows these details."""
-        return cls(formdata=None, data=cls.values(details) | more | {"seal": edits.seal_of(details)})
-
-    @classmethod
-    def values(cls, details: Any) -> dict[str, Any]:  # noqa: ANN401
-        """What the fields show of details."""
-        return asdict(details)
-
-    def details(self) -> Any:  # noqa: ANN401
-        """What was filled in, once it is valid."""
-        return self.kind(**{field.name: self[field.name].data for field in fields(self.kind)})
 
 
 class PolicyForm(DetailsForm):
@@ -349,11 +331,32 @@ class HoursForm(DetailsForm):
 
 class NewHoursForm(_Where, HoursForm):
     def validate(self, extra_validators: object = None) -> bool:
-        sound = super().validate(extra_validators)
-        if not self.weekdays.data and not self.weekdays.errors:
-            self.weekdays.errors = [gettext("Choose at least one day.")]
-            return False
-        return sound
+        return _some(self.weekdays, gettext("Choose at least one day."), super().validate(extra_validators))
+
+
+class ClosureForm(AwayForm):
+    kind = ClosureDetails
+    reason = StringField(_("Why"), [A_NAME], description=_("Such as: Christmas, renovation. Staff read it."))
+
+
+class NewClosureForm(ClosureForm):
+    places = Ticks(_("Locations"), coerce=int)
+
+    def validate(self, extra_validators: object = None) -> bool:
+        return _some(self.places, gettext("Choose at least one location."), super().validate(extra_validators))
+
+
+class HolidaysForm(StaffForm):
+    """Public holidays on which the clinic closes; each is told by its day and its name."""
+
+    days = Ticks(_("Closed on"))
+
+    def validate(self, extra_validators: object = None) -> bool:
+        return _some(self.days, gettext("Choose at least one day."), super().validate(extra_validators))
+
+
+class NewOffForm(OffForm):
+    therapist_id = OneOf(_("Therapist"), coerce=int)
 
 
 class AccountForm(DetailsForm):
@@ -422,6 +425,14 @@ def _chosen(field: OneOf, sound: bool) -> bool:
 def _written(field: TextAreaField, sound: bool) -> bool:
     if not field.data and not field.errors:
         field.errors = [gettext("Say where this stands, in at most 500 characters.")]
+        return False
+    return sound
+
+
+def _some(ticks: Ticks, wish: str, sound: bool) -> bool:
+    """Whether something is ticked, and all else was sound."""
+    if not ticks.data and not ticks.errors:
+        ticks.errors = [wish]
         return False
     return sound
 

@@ -25,13 +25,13 @@ from scheduler.services.accounts import LastAdmin
 from scheduler.services.consequences import Hit, VisitsHit, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash, Shift
-from scheduler.web.admin.fields import told
-from scheduler.web.admin.forms import MIDNIGHT, DetailsForm
+from scheduler.services.time_away import Decided
 from scheduler.web.context import context
+from scheduler.web.fields import MIDNIGHT, told
 from scheduler.web.language import language
 from scheduler.web.staff import seen
 from scheduler.web.staff.access import staff
-from scheduler.web.staff.forms import StaffForm
+from scheduler.web.staff.forms import DetailsForm, StaffForm
 
 MOST_SHOWN = 200  # of the visits that a change hits; the page of visits to move has all
 UNTYPED = {"csrf_token", "agreed", "step"}
@@ -39,6 +39,8 @@ WHYS = {
     Why.THERAPIST_GONE: _("The therapist does not work here any more"),
     Why.LOCATION_CLOSED: _("The location is closed"),
     Why.NOT_LICENSED: _("Not licensed for it there on that day"),
+    Why.CLOSED_THEN: _("The location is closed then"),
+    Why.THERAPIST_OFF: _("The therapist is off then"),
     Why.OUTSIDE_HOURS: _("Outside the hours"),
     Why.KEEPS_LENGTH: _("Keeps the length that it was booked with"),
 }
@@ -119,6 +121,22 @@ def done(
         return _told(form, edit, refusal, as_form)
     flash(gettext("Saved."))
     return redirect(to, 303)
+
+
+def pressed(change: Callable[[Session], object], back: str) -> BaseResponse:
+    """Do what a button alone says and lead back, also where it says why that cannot be done."""
+    if request.form.get("step") == "change":
+        return redirect(back, 303)
+    try:
+        with transaction(context().engine) as session:
+            change(session)
+    except VisitsHit as refusal:
+        return _ask(refusal)
+    except (Decided, Invalid) as refusal:
+        flash(gettext(refusal.message if isinstance(refusal, Invalid) else str(refusal)))
+        return redirect(back, 303)
+    flash(gettext("Saved."))
+    return redirect(back, 303)
 
 
 def agreed() -> str | None:

@@ -14,6 +14,7 @@ from scheduler import words
 from scheduler.web.language import language
 
 EARLIEST, LATEST = date(2000, 1, 1), date(2199, 12, 31)
+MIDNIGHT = 24 * 60
 QUARTER = 15
 
 
@@ -73,11 +74,10 @@ class Day(DateField):  # type: ignore[misc]
 class Clock(TimeField):  # type: ignore[misc]
     """A time on the wall, on the quarter hour."""
 
-    def __init__(self, label: Any, **more: Any) -> None:  # noqa: ANN401
+    def __init__(self, label: Any, *, optional: bool = False, **more: Any) -> None:  # noqa: ANN401
         wish = _("Write a time like 09:00.")
-        super().__init__(
-            label, [InputRequired(wish)], invalid_value_message=wish, render_kw={"step": QUARTER * 60}, **more
-        )
+        wanted = [Optional() if optional else InputRequired(wish)]
+        super().__init__(label, wanted, invalid_value_message=wish, render_kw={"step": QUARTER * 60}, **more)
 
     def pre_validate(self, _form: object) -> None:
         if self.data is not None and self.data.minute % QUARTER:

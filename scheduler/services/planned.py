@@ -1,0 +1,107 @@
+"""Who is to work where and when: weekly hours, less closures, less time off, on days with a valid licence."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
+from scheduler.services import licensing
+from scheduler.timeline import (
+    DAY,
+    Stretch,
+    clipped,
+    disjoint,
+    first_instant,
+    instants_of,
+    local_date,
+    without,
+    worked_days,
+    working_time,
+    zone_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The closures of places and the approved time off of therapists that some window may touch."""
+
+    closures: dict[int, list[Closure]]
+    off: dict[int, list[TimeOff]]
+
+    @classmethod
+    def near(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Away":
+        """What may touch [start, end), of these therapists and of every place. Two queries."""
+        first, last = start.date() - DAY, end.date() + DAY  # no zone is further than a day from UTC
+        closures, off = defaultdict[int, list[Closure]](list), defaultdict[int, list[TimeOff]](list)
+        for closure in session.scalars(select(Closure).where(Closure.ends_on >= first, Closure.starts_on <= last)):
+            closures[closure.location_id].append(closure)
+        asked = select(TimeOff).where(TimeOff.ends_on >= first, TimeOff.starts_on <= last)
+        approved = asked.where(TimeOff.therapist_id.in_(therapist_ids), TimeOff.status == Wish.APPROVED)
+        for absence in session.scalars(approved):
+            off[absence.therapist_id].append(absence)
+        return cls(closures, off)
+
+    def closed(self, location_id: int, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
+        return [instants_of(closure, zone) for closure in self.closures.get(location_id, ())]
+
+    def absent(self, therapist_id: int, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
+        """When a therapist is off, by the clock of a place."""
+        return [instants_of(absence, zone) for absence in self.off.get(therapist_id, ())]
+
+
+def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
+    """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
+    licences = licensing.licences_of(session, therapist_ids)
+    away = Away.near(session, therapist_ids, start - 3 * DAY, end)
+    rows = session.execute(
+        select(WorkingHours, Location.state, Location.time_zone)
+        .join(Location, Location.id == WorkingHours.location_id)
+        .join(Therapist, Therapist.id == WorkingHours.therapist_id)
+        .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
+        .order_by(WorkingHours.id)
+    ).all()
+    pieces = (
+        Stretch(
+            hours.therapist_id,
+            hours.location_id,
+            from_,
+            until,
+            licences.may_needle(hours.therapist_id, state, local_date(from_, zone_of(time_zone))),
+        )
+        for hours, state, time_zone in rows
+        for from_, until in _daily_pieces(hours, zone_of(time_zone), start, end)
+        if licences.may_treat(hours.therapist_id, state, local_date(from_, zone_of(time_zone)))
+    )
+    zones = {hours.location_id: zone_of(time_zone) for hours, _, time_zone in rows}
+    worked = (
+        rest
+        for piece in disjoint(pieces)
+        for rest in without(
+            piece,
+            away.closed(piece.location_id, zones[piece.location_id])
+            + away.absent(piece.therapist_id, zones[piece.location_id]),
+        )
+    )
+    in_window = (clipped(piece, start, end) for piece in worked)
+    return [piece for piece in in_window if piece is not None]
+
+
+def _daily_pieces(
+    hours: WorkingHours, zone: ZoneInfo, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield each worked stretch near [start, end), cut in two where it runs past local midnight.
+
+    Stretches whole days before count too: which of two that overlap is worked must not depend on the window asked for.
+    """
+    for day in worked_days(hours, local_date(start, zone) - 3 * DAY, local_date(end, zone)):
+        opens, closes = working_time(hours, day, zone)
+        midnight = first_instant(day + DAY, 0, zone)
+        if opens < min(closes, midnight):
+            yield opens, min(closes, midnight)
+        if midnight < closes:
+            yield midnight, closes
