@@ -38,7 +38,10 @@ class Stretch:
 
 
 class WeeklyHours(Protocol):
-    """Local hours of one weekday; minutes count from local midnight and may run past 24 * 60 into the next day."""
+    """Local hours of one weekday; minutes count from local midnight and may run past 24 * 60 into the next day.
+
+    They are worked in the week of `valid_from`, from Monday on, and in every so many weeks after it.
+    """
 
     @property
     def weekday(self) -> int: ...
@@ -50,6 +53,8 @@ class WeeklyHours(Protocol):
     def valid_from(self) -> date: ...
     @property
     def valid_until(self) -> date | None: ...
+    @property
+    def every_weeks(self) -> int: ...
 
 
 class WallRange(Protocol):
@@ -89,12 +94,13 @@ def local_date(instant: datetime, zone: ZoneInfo) -> date:
 
 def worked_days(hours: WeeklyHours, first: date, last: date) -> Iterator[date]:
     """Every day from `first` to `last`, both included, on which these hours are worked."""
-    day = max(first, hours.valid_from)
-    day += timedelta(days=(hours.weekday - day.weekday()) % 7)
+    anchor = hours.valid_from + (hours.weekday - hours.valid_from.weekday()) * DAY
+    step = 7 * hours.every_weeks * DAY
+    day = anchor - (anchor - max(first, hours.valid_from)) // step * step
     until = min(last, hours.valid_until or last)
     while day <= until:
         yield day
-        day += timedelta(days=7)
+        day += step
 
 
 def working_time(hours: WeeklyHours, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -109,7 +115,7 @@ def instants_of(wall: WallRange, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
 def never_began(hours: WeeklyHours, zone: ZoneInfo, now: datetime) -> bool:
     """Whether no day of these hours has begun to be worked."""
-    first = next(worked_days(hours, hours.valid_from, hours.valid_from + 6 * DAY), None)
+    first = next(worked_days(hours, hours.valid_from, hours.valid_from + 7 * hours.every_weeks * DAY), None)
     return first is None or working_time(hours, first, zone)[0] > now
 
 
@@ -124,6 +130,8 @@ def first_clash(
     first = max(one.valid_from, other.valid_from - days, local_date(since, one_zone) - 3 * DAY)
     last = min(one.valid_until or date.max, (other.valid_until or date.max - 3 * DAY) - days)
     for day in worked_days(one, first, min(last, first + WEEKS_COMPARED * 7 * DAY)):
+        if other.every_weeks > 1 and not any(worked_days(other, day + days, day + days)):
+            continue
         mine, theirs = working_time(one, day, one_zone), working_time(other, day + days, other_zone)
         begins, ends = max(mine[0], theirs[0]), min(mine[1], theirs[1])
         if begins < ends and ends > since:

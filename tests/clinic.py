@@ -141,6 +141,7 @@ class Clinic:
         weekdays: Any = WEEKDAYS,  # noqa: ANN401 any iterable of 0..6
         opens: int = 8 * 60,
         closes: int = 17 * 60,
+        **more: Any,  # noqa: ANN401 other columns
     ) -> None:
         with transaction(self.engine) as session:
             session.add_all(
@@ -150,7 +151,7 @@ class Clinic:
                     weekday=weekday,
                     opens_minute=opens,
                     closes_minute=closes,
-                    valid_from=LONG_AGO,
+                    **{"valid_from": LONG_AGO} | more,
                 )
                 for weekday in weekdays
             )

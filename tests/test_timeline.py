@@ -56,9 +56,18 @@ class Hours:
     closes_minute: int = WHOLE_DAY
     valid_from: date = date(2020, 1, 1)
     valid_until: date | None = None
+    every_weeks: int = 1
 
 
 # --- the oracle
+
+
+def in_rhythm(hours: Hours, day: date) -> bool:
+    """Whether a day is in the first day's week, or in one that so many weeks lie between, by a count of Mondays."""
+    week = hours.valid_from - timedelta(days=hours.valid_from.weekday())
+    while week + timedelta(days=6) < day:
+        week += timedelta(days=7 * hours.every_weeks)
+    return week <= day
 
 
 def quarters(start: datetime, end: datetime) -> Iterator[datetime]:
@@ -211,17 +220,18 @@ def test_hours_are_worked_only_while_they_are_valid(
     length=st.integers(-3, 60),
     begins=st.integers(-70, 70),
     lasts=st.none() | st.integers(0, 70),
+    every_weeks=st.integers(1, 8),
 )
 def test_worked_days_are_those_that_a_calendar_shows(
-    weekday: int, first: date, length: int, begins: int, lasts: int | None
+    weekday: int, first: date, length: int, begins: int, lasts: int | None, every_weeks: int
 ) -> None:
     valid_from = first + timedelta(days=begins)
     valid_until = None if lasts is None else valid_from + timedelta(days=lasts)
-    hours = Hours(weekday=weekday, valid_from=valid_from, valid_until=valid_until)
+    hours = Hours(weekday=weekday, valid_from=valid_from, valid_until=valid_until, every_weeks=every_weeks)
     calendar = [first + timedelta(days=n) for n in range(length + 1)]
     valid = [day for day in calendar if valid_from <= day <= (valid_until or date.max)]
     worked = timeline.worked_days(hours, first, first + timedelta(days=length))
-    assert list(worked) == [day for day in valid if day.weekday() == weekday]
+    assert list(worked) == [day for day in valid if day.weekday() == weekday and in_rhythm(hours, day)]
 
 
 # --- stretches and cells
@@ -445,9 +455,9 @@ CLASH_BEGINS = datetime(2026, 10, 28, 17, 30, tzinfo=UTC)  # the clocks go back 
 
 def worked_cells(hours: Hours, zone: str) -> set[datetime]:
     """Every quarter hour of these hours from CLASH_BEGINS on, by the clock on the wall."""
-    first, last = hours.valid_from, hours.valid_until or date(2026, 12, 31)
+    first, last = hours.valid_from, hours.valid_until or date(2027, 1, 10)
     days = (first + n * ONE_DAY for n in range((last - first).days + 1))
-    worked = (day for day in days if day.weekday() == hours.weekday)
+    worked = (day for day in days if day.weekday() == hours.weekday and in_rhythm(hours, day))
     shifts = (cells_by_the_wall_clock(zone, day, hours.opens_minute, hours.closes_minute) for day in worked)
     return {cell for cells in shifts for cell in cells if cell + QUARTER > CLASH_BEGINS}
 
@@ -463,6 +473,7 @@ def weekly(draw: st.DrawFn) -> Hours:
         closes_minute=(opens + draw(st.integers(1, 96))) * 15,
         valid_from=first,
         valid_until=None if last is None else first + last * ONE_DAY,
+        every_weeks=draw(st.integers(1, 3)),
     )
 
 
@@ -491,10 +502,22 @@ def test_hours_that_meet_only_while_one_clock_is_changed_clash_then() -> None:
     assert timeline.first_clash(phoenix, zones[0], ended, zones[1], since) is None
 
 
+def test_hours_of_alternate_weeks_never_meet() -> None:
+    odd = Hours(0, 9 * 60, 12 * 60, date(2026, 11, 23), every_weeks=2)
+    even = Hours(0, 9 * 60, 12 * 60, date(2026, 11, 30), every_weeks=2)
+    third = Hours(0, 9 * 60, 12 * 60, date(2026, 11, 23), every_weeks=3)
+    chicago, since = ZoneInfo("America/Chicago"), datetime(2026, 11, 1, tzinfo=UTC)
+    assert timeline.first_clash(odd, chicago, even, chicago, since) is None
+    assert timeline.first_clash(even, chicago, third, chicago, since) == date(2026, 12, 14)
+
+
 def test_hours_that_were_never_worked_are_known() -> None:
     monday = Hours(0, 9 * 60, 10 * 60, date(2026, 11, 17), None)
     chicago = ZoneInfo("America/Chicago")
     assert timeline.never_began(monday, chicago, at("2026-11-23T08:59:00-06:00"))
     assert not timeline.never_began(monday, chicago, at("2026-11-23T09:00:00-06:00"))
+    fortnightly = Hours(0, 9 * 60, 10 * 60, date(2026, 11, 17), every_weeks=2)  # a Tuesday: its week's Monday is over
+    assert timeline.never_began(fortnightly, chicago, at("2026-11-30T08:59:00-06:00"))
+    assert not timeline.never_began(fortnightly, chicago, at("2026-11-30T09:00:00-06:00"))
     nobody_s = Hours(0, 9 * 60, 10 * 60, date(2026, 11, 17), date(2026, 11, 20))
     assert timeline.never_began(nobody_s, chicago, at("2027-11-23T09:00:00-06:00"))

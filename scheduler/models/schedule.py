@@ -22,9 +22,10 @@ class Wish(StrEnum):
 
 
 class WorkingHours(Base):
-    """Weekly local hours of one therapist at one location.
+    """Local hours of one therapist at one location, worked on one weekday of every week, or of every so many.
 
-    Weekday 0 is Monday. Minutes count from local midnight; `closes_minute` may run past 24 * 60 into the next day.
+    The week of `valid_from`, which begins on Monday, is one of them. Weekday 0 is Monday. Minutes count from local
+    midnight; `closes_minute` may run past 24 * 60 into the next day.
     """
 
     __tablename__ = "working_hours"
@@ -36,6 +37,7 @@ class WorkingHours(Base):
             name="closes_on_grid",
         ),
         CheckConstraint("valid_until IS NULL OR valid_until >= valid_from", name="dates_in_order"),
+        CheckConstraint("every_weeks BETWEEN 1 AND 8", name="every_weeks_few"),
         Index(None, "therapist_id", "location_id"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -46,6 +48,7 @@ class WorkingHours(Base):
     closes_minute: Mapped[int]
     valid_from: Mapped[date]
     valid_until: Mapped[date | None]
+    every_weeks: Mapped[int] = mapped_column(default=1, server_default=text("1"))
 
 
 class Range:

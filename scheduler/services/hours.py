@@ -16,15 +16,21 @@ from scheduler.services import audit, consequences, edits, licensing
 from scheduler.services.audit import Actor
 from scheduler.timeline import DAY, first_clash, local_date, never_began, zone_of
 
+MOST_WEEKS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class HoursDetails:
-    """What of weekly hours can be changed; minutes count from local midnight and may run into the next day."""
+    """What of hours can be changed; minutes count from local midnight and may run into the next day.
+
+    The week of the first day, from Monday on, is worked, and every so many weeks after it.
+    """
 
     opens_minute: int
     closes_minute: int
     valid_from: date
     valid_until: date | None
+    every_weeks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Shift:
     closes_minute: int
     valid_from: date
     valid_until: date | None
+    every_weeks: int
     therapist: str
     location: str
     time_zone: str
@@ -162,7 +169,7 @@ def change(
     edits.require_seen(before, seal)
     zone = zone_of(session.get_one(Location, hours.location_id).time_zone)
     unworked, today = never_began(hours, zone, now), local_date(now, zone)
-    new_times = (before.opens_minute, before.closes_minute) != (details.opens_minute, details.closes_minute)
+    new_times = _times(before) != _times(details)
     _require_days(before, details, today, unworked=unworked, new_times=new_times)
     rest = None
     with consequences.weighed(session, [hours.therapist_id], agreed=agreed, now=now):
@@ -229,6 +236,10 @@ def _require_days(before: HoursDetails, details: HoursDetails, today: date, *, u
             raise Invalid("valid_from", "This day has passed.")
     if details.valid_until is not None and details.valid_until < first:
         raise Invalid("valid_until", "This is before the first day, or has passed.")
+
+
+def _times(details: HoursDetails) -> tuple[int, int, int]:
+    return details.opens_minute, details.closes_minute, details.every_weeks
 
 
 def _end_and_go_on(session: Session, hours: WorkingHours, details: HoursDetails) -> WorkingHours:

@@ -498,6 +498,7 @@ CASES = [
     Case("ck_working_hours_opens_on_grid", WorkingHours, adding(opens_minute=1440)),
     *(Case("ck_working_hours_closes_on_grid", WorkingHours, adding(closes_minute=m)) for m in (1425, 1440 + 5, 2880)),
     Case("ck_working_hours_dates_in_order", WorkingHours, adding(valid_until=DAY - timedelta(days=1))),
+    *(Case("ck_working_hours_every_weeks_few", WorkingHours, adding(every_weeks=weeks)) for weeks in (0, 9)),
     Case("fk_working_hours_therapist_id", WorkingHours, adding(therapist_id=NOBODY)),
     Case("fk_working_hours_location_id", WorkingHours, adding(location_id=NOBODY)),
     Case("pk_working_hours", WorkingHours, repeating("id")),

@@ -259,8 +259,9 @@ def without(rows: Rows, added: dict[str, set[str]]) -> Rows:
     }
 
 
-# What 0005 added to the tables of 0004.
+# What later steps added to the tables of 0004.
 ADDED = {
+    "working_hours": {"every_weeks"},
     "location": {"online", "active"},
     "appointment_type": {"active"},
     "clinic_policy": {"imported_reminded_at"},

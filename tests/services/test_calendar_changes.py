@@ -63,7 +63,7 @@ def pick(session: Session, table: Any, number: int) -> Any:  # noqa: ANN401 a mo
 @st.composite
 def adding(draw: st.DrawFn) -> Step:
     opens = draw(minutes)
-    new = HoursDetails(opens, opens + draw(lengths), draw(days), draw(ends))
+    new = HoursDetails(opens, opens + draw(lengths), draw(days), draw(ends), draw(st.sampled_from([1, 1, 2, 3])))
     therapist, place, weekdays = draw(therapists), draw(places), draw(st.sets(st.integers(0, 6), min_size=1))
 
     def change(_session: Session) -> Change:

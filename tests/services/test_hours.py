@@ -43,7 +43,8 @@ def row_of(clinic: Clinic, weekday: int) -> Shift:
 
 
 def details(shift: Shift) -> HoursDetails:
-    return HoursDetails(shift.opens_minute, shift.closes_minute, shift.valid_from, shift.valid_until)
+    when = shift.valid_from, shift.valid_until, shift.every_weeks
+    return HoursDetails(shift.opens_minute, shift.closes_minute, *when)
 
 
 def add(
@@ -87,6 +88,32 @@ def test_hours_hold_from_their_first_day_to_their_last(clinic: Clinic) -> None:
     first, last = MONDAY + 12 * DAY, MONDAY + 26 * DAY
     add(clinic, [SATURDAY], replace(MORNING, valid_from=first, valid_until=last))
     assert sorted(day for day, weekday in days_offered(clinic) if weekday == SATURDAY) == [first, first + 7 * DAY, last]
+    assert broken(clinic) == {}
+
+
+def test_a_therapist_is_at_two_places_in_turn(clinic: Clinic) -> None:
+    """Saturdays of one week here, of the next there; the same week twice is refused."""
+    denver, fortnightly = clinic.add_location("Denver", "America/Denver", "IL"), replace(MORNING, every_weeks=2)
+    add(clinic, [SATURDAY], fortnightly)
+    add(clinic, [SATURDAY], replace(fortnightly, valid_from=MONDAY + 7 * DAY), place=denver)
+    first = MONDAY + SATURDAY * DAY
+    for place, weeks in ((1, (0, 2, 4)), (denver, (1, 3, 5))):
+        found = sorted(day for day, weekday in days_offered(clinic, location_id=place) if weekday == SATURDAY)
+        assert found[:3] == [first + week * 7 * DAY for week in weeks]
+    with pytest.raises(HoursClash):
+        add(clinic, [SATURDAY], replace(fortnightly, valid_from=MONDAY + 14 * DAY), place=denver)
+    assert broken(clinic) == {}
+
+
+def test_another_rhythm_holds_from_a_day_on_and_the_visits_of_the_weeks_that_go_are_told(clinic: Clinic) -> None:
+    monday, from_ = row_of(clinic, 0), MONDAY + 14 * DAY
+    visit = clinic.book(str(clinic.offers(from_=from_ + 7 * DAY, to=from_ + 8 * DAY)[0].slot)).appointment
+    with pytest.raises(VisitsHit) as told:
+        change(clinic, monday, every_weeks=2, valid_from=from_)
+    assert [hit.visit_id for hit in told.value.hits] == [visit.id]
+    change(clinic, monday, told.value.agreement, every_weeks=2, valid_from=from_)
+    mondays = sorted(day for day, weekday in days_offered(clinic) if weekday == 0)
+    assert mondays[:4] == [MONDAY, MONDAY + 7 * DAY, from_, from_ + 14 * DAY]
     assert broken(clinic) == {}
 
 

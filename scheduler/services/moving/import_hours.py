@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from scheduler.models import Location, Therapist, WorkingHours
 from scheduler.services import audit, consequences, hours
 from scheduler.services.audit import Actor
-from scheduler.services.hours import Shift
+from scheduler.services.hours import MOST_WEEKS, Shift
 from scheduler.services.moving import import_places
 from scheduler.services.moving.import_lines import (
     GRID,
@@ -23,6 +23,7 @@ from scheduler.services.moving.import_lines import (
     lines,
     minutes_of,
     weekday_of,
+    whole_number,
 )
 from scheduler.timeline import first_clash, local_date, zone_of
 
@@ -63,6 +64,7 @@ def store_hours(session: Session, new: Sequence[Shift], *, by: Actor, now: datet
             closes_minute=shift.closes_minute,
             valid_from=shift.valid_from,
             valid_until=shift.valid_until,
+            every_weeks=shift.every_weeks,
         )
         for shift in new
     ]
@@ -96,6 +98,7 @@ def _shift(cells: Cells, therapist: Therapist | None, location: Location | None,
         closes_minute=closes,
         valid_from=first or today,
         valid_until=last,
+        every_weeks=cells.read("every_weeks", whole_number(1, MOST_WEEKS)) or 1,
         therapist=therapist.name,
         location=location.name,
         time_zone=location.time_zone,
@@ -111,8 +114,9 @@ def _same(shift: Shift, other: Shift, cells: Cells, now: datetime) -> bool:
     )
 
 
-def _times(shift: Shift) -> tuple[int, int, int, int, date | None]:
-    return shift.location_id, shift.weekday, shift.opens_minute, shift.closes_minute, shift.valid_until
+def _times(shift: Shift) -> tuple[int, int, int, int, date | None, int]:
+    when = shift.weekday, shift.opens_minute, shift.closes_minute
+    return shift.location_id, *when, shift.valid_until, shift.every_weeks
 
 
 def _told(cells: Cells) -> set[str]:

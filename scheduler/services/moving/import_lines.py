@@ -144,6 +144,7 @@ COLUMNS: dict[What, tuple[Column, ...]] = {
         Column("closes", ("closes", "to", "end", "end time", "until", "hasta", "fin", "hora de fin"), needed=True),
         Column("valid_from", ("valid from", "first day", "start date", "fecha de inicio", "primer dia")),
         Column("valid_until", ("valid until", "last day", "end date", "fecha de fin", "ultimo dia")),
+        Column("every_weeks", ("every weeks", "every so many weeks", "weeks", "cada semanas", "cada tantas semanas")),
     ),
     What.PATIENTS: (
         Column("name", (*NAME, *PATIENT), needed=True),

@@ -87,6 +87,7 @@ def _hours(session: Session, now: datetime) -> list[dict[str, Cell]]:
             "closes": clock_of(shift.closes_minute),
             "valid_from": shift.valid_from.isoformat(),
             "valid_until": shift.valid_until.isoformat() if shift.valid_until else None,
+            "every_weeks": shift.every_weeks,
         }
         for shift in hours.shifts(session, Location.active, Therapist.active)
         if not shift.over(now)

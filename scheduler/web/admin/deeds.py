@@ -91,6 +91,7 @@ NOTES: dict[str, Any] = {
     "valid_from": _("First day"),
     "valid_until": _("Last day"),
     "weekday": _("Weekday"),
+    "every_weeks": _("Every so many weeks"),
     "counts": _("Lines"),
     "what": _("File"),
 }

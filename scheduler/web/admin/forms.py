@@ -18,7 +18,7 @@ from scheduler.models import Role
 from scheduler.models.practice import NEEDLING_RULES, STATES
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
-from scheduler.services.hours import HoursDetails
+from scheduler.services.hours import MOST_WEEKS, HoursDetails
 from scheduler.services.licensing import PT
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.services.time_away import ClosureDetails
@@ -299,6 +299,13 @@ class HoursForm(DetailsForm):
     past_midnight = BooleanField(_("They end on the next day"))
     valid_from = Day(_("First day"))
     valid_until = Day(_("Last day (optional)"), optional=True)
+    every_weeks = Whole(
+        _("Every so many weeks"),
+        1,
+        MOST_WEEKS,
+        default=1,
+        description=_("1 is every week. From 2 on, the week of the first day is the first that is worked."),
+    )
 
     @classmethod
     def values(cls, details: HoursDetails) -> dict[str, Any]:
@@ -308,10 +315,17 @@ class HoursForm(DetailsForm):
             "past_midnight": details.closes_minute > MIDNIGHT,
             "valid_from": details.valid_from,
             "valid_until": details.valid_until,
+            "every_weeks": details.every_weeks,
         }
 
     def details(self) -> HoursDetails:
-        return HoursDetails(self.opens.minutes, self._closes_minute(), self.valid_from.data, self.valid_until.data)
+        return HoursDetails(
+            self.opens.minutes,
+            self._closes_minute(),
+            self.valid_from.data,
+            self.valid_until.data,
+            self.every_weeks.data,
+        )
 
     def validate(self, extra_validators: object = None) -> bool:
         """They end after they begin."""

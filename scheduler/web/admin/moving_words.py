@@ -29,6 +29,7 @@ COLUMN_WORDS: dict[str, Any] = {
     "closes": _("To"),
     "valid_from": _("First day"),
     "valid_until": _("Last day"),
+    "every_weeks": _("Every so many weeks"),
     "imported_as": _("Number in the old program"),
     "start": _("Date, or date and time"),
     "time": _("Time"),

@@ -4,7 +4,7 @@ A page that is saved twice at once is refused with both values; what was typed i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -170,7 +170,10 @@ def shown_hits(hits: Iterable[Hit]) -> list[ShownHit]:
 
 
 def in_words(shift: Shift) -> str:
-    """Weekly hours, as in "Monday, 8:00 AM to 5:00 PM"."""
+    """Hours, as in "Monday, 8:00 AM to 5:00 PM", or "Every 2 weeks: Monday, ..."."""
+    if shift.every_weeks > 1:
+        every_week = in_words(replace(shift, every_weeks=1))
+        return str(gettext("Every %(weeks)d weeks: %(hours)s", weeks=shift.every_weeks, hours=every_week))
     opens, closes = words.wall_time(shift.opens_minute, language()), words.wall_time(shift.closes_minute, language())
     day = words.weekday(shift.weekday, language())
     if shift.closes_minute > MIDNIGHT:
