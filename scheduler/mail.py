@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import Flask, render_template
 from flask_babel import force_locale, gettext
+from flask_babel import lazy_gettext as _
 
 from config import Settings
 from scheduler import calendars, words
@@ -34,6 +35,17 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 PLAIN_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[a-zA-Z0-9.-]+", re.ASCII)
 # A header decodes "=?…?=" wherever it stands, and what it decodes may end the line (measured on Python 3.11).
 ENCODED_WORD = "=?"
+# The subjects of messages to the clinic's own people.
+TO_STAFF = {
+    Kind.SET_PASSWORD: _("Set your password"),
+    Kind.LOCKED_OUT: _("Your account was locked for a while"),
+    Kind.DAY_CHANGED: _("Your day changed"),
+    Kind.TEST: _("A test of your clinic's messages"),
+    Kind.ADDRESS_CHANGED: _("Your account has another e-mail address now"),
+    Kind.WAYS_IN_CHANGED: _("How you sign in has changed"),
+    Kind.LICENSE_ENDS: _("A license ends soon"),
+    Kind.TIME_OFF_DECIDED: _("Your time off was decided"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,7 @@ class Mailer:
         language = letter.language if letter.language in words.LANGUAGES else words.DEFAULT_LANGUAGE
         message = MIMEMultipart("alternative", boundary=letter.message_id.hex, policy=ON_THE_WIRE)
         with self.app.app_context(), force_locale(language):
-            subject = _subject_for_staff(letter) if isinstance(letter, StaffLetter) else _subject(letter, language)
+            subject = str(TO_STAFF[letter.kind]) if isinstance(letter, StaffLetter) else _subject(letter, language)
             for form in ("text", "html"):
                 body = self._body(form, letter, language, subject)
                 message.attach(_part(body, "plain" if form == "text" else form))
@@ -97,29 +109,16 @@ class Mailer:
             letter=letter,
             language=language,
             subject=subject,
-            day=words.date_in_words(date.fromisoformat(letter.about), language) if _tells_day(letter) else None,
+            day=_day(letter, language),
             base_url=self.settings.base_url,
         )
 
 
-def _tells_day(letter: StaffLetter) -> bool:
-    return letter.kind == Kind.DAY_CHANGED
-
-
-def _subject_for_staff(letter: StaffLetter) -> str:
-    match letter.kind:
-        case Kind.SET_PASSWORD:
-            return str(gettext("Set your password"))
-        case Kind.LOCKED_OUT:
-            return str(gettext("Your account was locked for a while"))
-        case Kind.TEST:
-            return str(gettext("A test of your clinic's messages"))
-        case Kind.ADDRESS_CHANGED:
-            return str(gettext("Your account has another e-mail address now"))
-        case Kind.WAYS_IN_CHANGED:
-            return str(gettext("How you sign in has changed"))
-        case _:
-            return str(gettext("Your day changed"))
+def _day(letter: StaffLetter, language: str) -> str | None:
+    """The day that a message is about, if it is about one."""
+    if letter.license is not None:
+        return words.plain_date(letter.license.on, language)
+    return words.date_in_words(date.fromisoformat(letter.about), language) if letter.kind == Kind.DAY_CHANGED else None
 
 
 def _subject(letter: Letter, language: str) -> str:

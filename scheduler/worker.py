@@ -16,13 +16,14 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, limits, sign_in, slots
+from scheduler.services import access_goal, booking, health, license_ends, limits, sign_in, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
 HEARTBEAT_SECONDS = 15
 PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
+WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ class Worker:
         """Do once what must have been done before anybody may book."""
         self.plan_slots()
         self.measure_access()
+        self.warn_of_ends()
         self.tidy()
         self.beat()
 
@@ -57,6 +59,11 @@ class Worker:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
         with transaction(self.engine) as session:
             access_goal.record(session, now=self.clock.now())
+
+    def warn_of_ends(self) -> None:
+        """Owe word of licences that end soon."""
+        with transaction(self.engine) as session:
+            license_ends.warn(session, now=self.clock.now())
 
     def tidy(self) -> None:
         """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access."""
@@ -105,6 +112,7 @@ def run(worker: Worker) -> None:
         (worker.beat, HEARTBEAT_SECONDS, 1),
         (worker.measure_access, ACCESS_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
+        (worker.warn_of_ends, WARN_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)

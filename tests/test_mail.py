@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email import policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage, Message
@@ -48,6 +48,7 @@ from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
 from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.license_ends import Ending
 from tests.clinic import Clinic, at, body, key
 from tests.server import free_port
 
@@ -160,8 +161,13 @@ STAFF_LETTERS = {
         (Kind.TEST, "", None),
         (Kind.ADDRESS_CHANGED, "old@clinic.example", None),
         (Kind.WAYS_IN_CHANGED, "2027-03-15T14:30", None),
+        (Kind.LICENSE_ENDS, "1 2027-03-31 30", None),
+        (Kind.TIME_OFF_DECIDED, "1", None),
     )
 }
+STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
+    STAFF_LETTERS[Kind.LICENSE_ENDS], license=Ending("Ana Abbott", "dry_needling", "IL", date(2027, 3, 31), own=False)
+)
 
 
 def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
@@ -914,6 +920,8 @@ STAFF_LINKS = {
     Kind.TEST: frozenset({"https://clinic.example/admin/moving-in"}),
     Kind.ADDRESS_CHANGED: frozenset[str](),
     Kind.WAYS_IN_CHANGED: frozenset({"https://clinic.example/staff/account/"}),
+    Kind.LICENSE_ENDS: frozenset({"https://clinic.example/admin/visits-to-move"}),
+    Kind.TIME_OFF_DECIDED: frozenset({"https://clinic.example/staff/time-off"}),
 }
 
 

@@ -24,9 +24,20 @@ class Kind(StrEnum):
     TEST = "test"
     ADDRESS_CHANGED = "address-changed"
     WAYS_IN_CHANGED = "ways-in-changed"
+    LICENSE_ENDS = "license-ends"
+    TIME_OFF_DECIDED = "time-off-decided"
 
 
-TO_STAFF = (Kind.SET_PASSWORD, Kind.LOCKED_OUT, Kind.DAY_CHANGED, Kind.TEST, Kind.ADDRESS_CHANGED, Kind.WAYS_IN_CHANGED)
+TO_STAFF = (
+    Kind.SET_PASSWORD,
+    Kind.LOCKED_OUT,
+    Kind.DAY_CHANGED,
+    Kind.TEST,
+    Kind.ADDRESS_CHANGED,
+    Kind.WAYS_IN_CHANGED,
+    Kind.LICENSE_ENDS,
+    Kind.TIME_OFF_DECIDED,
+)
 
 
 class Channel(StrEnum):

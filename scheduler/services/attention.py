@@ -19,7 +19,7 @@ from scheduler.models import (
     Wish,
     WorkingHours,
 )
-from scheduler.services import consequences, hours, practice, staffing
+from scheduler.services import consequences, hours, licensing, practice, staffing
 from scheduler.services.hours import Unlicensed
 from scheduler.services.staffing import Places
 from scheduler.timeline import DAY
@@ -82,11 +82,9 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
 
 def _ending(held: Sequence[tuple[License, Therapist]], today: date) -> list[tuple[License, Therapist]]:
     """Licences that end soon or have ended lately, and are the last of their kind."""
-    last: dict[tuple[int, str, str], tuple[License, Therapist]] = {}
-    for licence, therapist in held:  # in the order of their ends
-        last[licence.therapist_id, licence.kind, licence.state] = (licence, therapist)
     near = (today - ENDED_LATELY, today + ENDS_SOON)
-    return [(licence, therapist) for licence, therapist in last.values() if near[0] < licence.valid_until <= near[1]]
+    last = licensing.last_of_each(held)
+    return [(licence, therapist) for licence, therapist in last if near[0] < licence.valid_until <= near[1]]
 
 
 def _unfit(session: Session, places: Places, now: datetime) -> int:

@@ -21,7 +21,8 @@ from scheduler.models import (
     Patient,
     Status,
 )
-from scheduler.services import accounts
+from scheduler.services import accounts, license_ends
+from scheduler.services.license_ends import Ending
 
 FACTS = (
     select(
@@ -93,7 +94,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class StaffLetter:
-    """What a message to one of the clinic's people says; `token` opens the page on which to set a password."""
+    """What a message to one of the clinic's people says; `token` opens the page on which to set a password.
+
+    `license` is the one that ends, where the message tells of one.
+    """
 
     message_id: UUID
     kind: Kind
@@ -102,6 +106,7 @@ class StaffLetter:
     clinic: str
     about: str
     token: str | None
+    license: Ending | None = None
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
@@ -115,20 +120,23 @@ def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime)
     asked = {"id": message_id}
     row = session.execute(ONE, asked).one_or_none()
     if row is None:
-        return _staff_letter(*session.execute(TO_STAFF, asked).one(), keys, now)
+        return _staff_letter(session, *session.execute(TO_STAFF, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or _letter(row, keys)
 
 
 def _staff_letter(
-    message: OutboxMessage, account: Account, clinic: str, keys: Keyring, now: datetime
+    session: Session, message: OutboxMessage, account: Account, clinic: str, keys: Keyring, now: datetime
 ) -> StaffLetter | str:
     if not account.active:
         return "the account is disabled"
     kind = Kind(message.kind)
     if kind == Kind.SET_PASSWORD and message.about != str(account.generation):
         return "the password was set meanwhile"
+    ending = license_ends.stands(session, message.about or "", account) if kind == Kind.LICENSE_ENDS else None
+    if kind == Kind.LICENSE_ENDS and ending is None:
+        return "the license was renewed meanwhile"
     return StaffLetter(
         message_id=message.id,
         kind=kind,
@@ -137,6 +145,7 @@ def _staff_letter(
         clinic=clinic,
         about=message.about or "",
         token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
+        license=ending,
     )
 
 

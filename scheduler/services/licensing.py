@@ -5,7 +5,7 @@ rule names, and is not offered where the rule forbids it or where no rule is kno
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.errors import NotLicensed
-from scheduler.models import License, StateRule
+from scheduler.models import License, StateRule, Therapist
 
 PT = "pt"
 WARNED_AHEAD = timedelta(days=60)
@@ -126,3 +126,9 @@ def _allows(kind: str, rule: StateRule | None) -> Allows:
     if rule.needling == "forbidden":
         return Allows.FORBIDDEN
     return Allows.NEEDLING if rule.qualification == kind else Allows.NOT_ASKED_FOR
+
+
+def last_of_each(held: Iterable[tuple[License, Therapist]]) -> list[tuple[License, Therapist]]:
+    """Of licences in the order of their ends, the last of each therapist, kind and state."""
+    last = {(licence.therapist_id, licence.kind, licence.state): (licence, whose) for licence, whose in held}
+    return list(last.values())

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.db import insert_into
-from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage
+from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff
 from scheduler.services import audit
 from scheduler.services.audit import Actor
 from scheduler.timeline import cell_of, local_date, zone_of
@@ -26,6 +26,14 @@ def day_changed(session: Session, appointment: Appointment, *, by: Actor, now: d
     if account is not None and by.name != audit.name_of(account.id):
         day = local_date(appointment.starts_at, zone_of(appointment.location.time_zone))
         owe(session, account.id, Kind.DAY_CHANGED, day.isoformat(), now=now)
+
+
+def time_off_decided(session: Session, absence: TimeOff, *, by: Actor, now: datetime) -> None:
+    """Owe a therapist word that others decided about what they asked for."""
+    own = select(Account).where(Account.therapist_id == absence.therapist_id, Account.active)
+    account = session.scalars(own).one_or_none()
+    if account is not None and by.name != audit.name_of(account.id):
+        owe(session, account.id, Kind.TIME_OFF_DECIDED, str(absence.id), now=now)
 
 
 def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
-from scheduler.services import audit, calendar_files, consequences, edits
+from scheduler.services import audit, calendar_files, consequences, edits, notices
 from scheduler.services.audit import Actor
 from scheduler.timeline import DAY, WallRange, instants_of, local_date, zone_of
 
@@ -201,6 +201,7 @@ def decide(session: Session, time_off_id: int, wish: Wish, *, agreed: str | None
     with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
         absence.status = wish
     audit.record(session, f"time_off.{wish}", absence, by=by, now=now, therapist_id=absence.therapist_id)
+    notices.time_off_decided(session, absence, by=by, now=now)
     return absence
 
 
