@@ -61,6 +61,10 @@ class SlotTaken(NotBookable):
     code = "slot-taken"
 
 
+class NotOffered(SlotTaken):
+    """Its therapist, or its location, does not offer this kind of visit: for it the time is as good as taken."""
+
+
 class TooSoon(NotBookable):
     code = "too-soon"
 

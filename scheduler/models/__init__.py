@@ -19,6 +19,8 @@ from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kin
 from scheduler.models.operations import BookingCount, Heartbeat
 from scheduler.models.practice import (
     AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
     ClinicPolicy,
     License,
     Location,
@@ -34,6 +36,8 @@ __all__ = [
     "AccountLocation",
     "Appointment",
     "AppointmentType",
+    "AppointmentTypeLocation",
+    "AppointmentTypeTherapist",
     "Attempt",
     "AuditEvent",
     "BookingCount",

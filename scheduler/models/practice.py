@@ -132,13 +132,16 @@ class StateRule(Base):
 class AppointmentType(Base):
     """A kind of visit; minutes and the buffer after it are whole cells of the booking grid.
 
-    One that is not active is not offered any more; visits of it stay what they are.
+    One that is not active is not offered any more; visits of it stay what they are. Without an own notice or horizon
+    the clinic's holds; without therapists or locations of its own everybody offers it, everywhere.
     """
 
     __tablename__ = "appointment_type"
     __table_args__ = (
         CheckConstraint("minutes BETWEEN 15 AND 480 AND minutes % 15 = 0", name="minutes_on_grid"),
         CheckConstraint("buffer_minutes BETWEEN 0 AND 240 AND buffer_minutes % 15 = 0", name="buffer_on_grid"),
+        CheckConstraint("notice_minutes >= 0", name="notice_not_negative"),
+        CheckConstraint("horizon_days > 0", name="horizon_positive"),
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -148,12 +151,30 @@ class AppointmentType(Base):
     buffer_minutes: Mapped[int] = mapped_column(default=0)
     new_patient: Mapped[bool]
     includes_needling: Mapped[bool]
+    notice_minutes: Mapped[int | None]
+    horizon_days: Mapped[int | None]
     active: Mapped[bool] = mapped_column(default=True, server_default=true())
 
     @property
     def cells(self) -> int:
         """How many cells of the grid a visit takes, its buffer included."""
         return (self.minutes + self.buffer_minutes) // 15
+
+
+class AppointmentTypeTherapist(Base):
+    """A therapist who offers a kind of visit that not everybody does."""
+
+    __tablename__ = "appointment_type_therapist"
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"), primary_key=True)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"), primary_key=True)
+
+
+class AppointmentTypeLocation(Base):
+    """A location that offers a kind of visit that not every one does."""
+
+    __tablename__ = "appointment_type_location"
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"), primary_key=True)
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True)
 
 
 class ClinicPolicy(Base):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     literal,
     literal_column,
@@ -31,8 +32,17 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.db import MICROSECOND, UtcDateTime
-from scheduler.errors import Invalid, NotBookable, NotLicensed, SlotTaken, TooLate, TooSoon
-from scheduler.models import AppointmentType, ClinicPolicy, Location, Slot, Therapist, TherapistLanguage
+from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotTaken, TooLate, TooSoon
+from scheduler.models import (
+    AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    ClinicPolicy,
+    Location,
+    Slot,
+    Therapist,
+    TherapistLanguage,
+)
 from scheduler.timeline import CELL, EPOCH, cell_of, first_instant, zone_of
 
 # Seven digits of quarter hours since 1970 reach the year 2255; nine digits of an id fit every integer column.
@@ -43,6 +53,7 @@ REFUSALS: dict[type[NotBookable], str] = {
     TooSoon: "This time has begun or is too soon to book online.",
     TooLate: "This time is further ahead than can be booked yet.",
     NotLicensed: "Dry needling is not offered with this therapist at this location on that day.",
+    NotOffered: "This therapist does not offer this kind of visit, or not at this location.",
     SlotTaken: "This time, or part of it, is taken.",
 }
 
@@ -112,18 +123,36 @@ class Openings:
     starts: list[SlotName]
 
 
+class Shape(NamedTuple):
+    """What the rules are written for: the cells of a visit, whether it includes needling, and who or where limits it.
+
+    `limits` has "people" for a kind of visit that only some therapists offer, "places" for one only at some locations.
+    """
+
+    cells: int
+    needling: bool
+    limits: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates.
 
-    `all_online` says that every location can be booked online, so that a search need not ask each.
+    `all_online` says that every location can be booked online, so that a search need not ask each; `offered`, whether
+    the therapist and the location that are looked for offer the kind of visit.
     """
 
     policy: ClinicPolicy
     kind: AppointmentType
+    limits: frozenset[str]
     zones: dict[int, ZoneInfo]
     language_spoken: bool
     all_online: bool
+    offered: bool
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.kind.cells, self.kind.includes_needling, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +176,13 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
     Every bound on the start becomes one of the two that the index seeks by: what is tested row by row is read in vain.
     """
     terms = _terms(session, find)
-    if find.language is not None and not terms.language_spoken:
+    if not terms.offered or (find.language is not None and not terms.language_spoken):
         return Page([], None)
-    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now, by_staff=find.by_staff)
+    kind, (earliest, latest) = terms.kind, _bounds(terms, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
     values = {
+        "type": kind.id,
         "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
         "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
         "location": find.location_id,
@@ -163,7 +193,7 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
         "online": None if terms.all_online or find.by_staff else True,
         "rows": find.limit + 1,
     }
-    found = _found(kind.cells, kind.includes_needling, frozenset(wish for wish in WISHES if values[wish] is not None))
+    found = _found(terms.shape, frozenset(wish for wish in WISHES if values[wish] is not None))
     per_place = [*_per_place(operator.ge, from_), *_per_place(operator.lt, to)]
     statement = _named(found.where(*per_place)) if per_place else _named_once(found)
     rows = session.execute(statement, values).all()
@@ -177,10 +207,11 @@ def soonest(session: Session, appointment_type_id: int, count: int, *, now: date
     Two queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
-    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, now, by_staff=False)
-    statement = _soonest(kind.cells, kind.includes_needling, count, session.get_bind().dialect.name)
+    earliest, latest = _bounds(terms, now, by_staff=False)
+    statement = _soonest(terms.shape, count, session.get_bind().dialect.name)
+    values = {"type": appointment_type_id, "earliest": earliest, "latest": latest}
     openings: dict[int, Openings] = {}
-    for location, therapist_id, starts_at in session.execute(statement, {"earliest": earliest, "latest": latest}):
+    for location, therapist_id, starts_at in session.execute(statement, values):
         at_location = openings.setdefault(location.id, Openings(location, []))
         if starts_at is not None:
             at_location.starts.append(SlotName(therapist_id, location.id, starts_at))
@@ -207,58 +238,62 @@ def require_bookable(
     """
     name = SlotName.parse(slot_id)
     terms = _terms(session, Find(appointment_type_id))
-    policy, kind = terms.policy, terms.kind
-    rules = _rules(kind.cells, kind.includes_needling)
-    earliest, latest = _bounds(policy, now, by_staff=by_staff)
+    earliest, latest = _bounds(terms, now, by_staff=by_staff)
     values = {
+        "type": appointment_type_id,
         "earliest": earliest,
         "latest": latest,
         "therapist": name.therapist_id,
         "location": name.location_id,
         "start": name.starts_at,
     }
-    row = session.execute(_asked(kind.cells, kind.includes_needling), values).one_or_none()
+    row = session.execute(_asked(terms.shape), values).one_or_none()
     if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
-    for refusal, rule_kept in zip(rules, kept, strict=True):
+    for refusal, rule_kept in zip(_rules(terms.shape), kept, strict=True):
         if not rule_kept:
             raise refusal(REFUSALS[refusal])
-    return Bookable(name, kind, policy, location, therapist)
+    return Bookable(name, terms.kind, terms.policy, location, therapist)
 
 
 # Statements are put together once for each shape of question: that costs more than asking them.
 @cache
-def _rules(cells: int, needling: bool) -> dict[type[NotBookable], ColumnElement[bool]]:
+def _rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
     """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
 
     The number of cells stands as a literal and `fit > 0` as that very term: PostgreSQL's generic plan needs both to
     use the partial index.
     """
-    enough: ColumnElement[int] = literal_column(str(cells))
+    enough: ColumnElement[int] = literal_column(str(shape.cells))
+    offered = and_(true(), *(LIMITS[limit] for limit in sorted(shape.limits)))
     return {
         TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
         TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
-        NotLicensed: Slot.needling.is_(true()) if needling else true(),
+        NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
+        **({NotOffered: offered} if shape.limits else {}),
         SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
     }
 
 
-def _bounds(policy: ClinicPolicy, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
-    """The first and the last start that patients may book now; staff, from the quarter hour that is running on."""
+def _bounds(terms: Terms, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
+    """The first and the last start that patients may book now; staff, from the quarter hour that is running on.
+
+    A kind of visit may have its own notice, and a nearer horizon than the clinic's.
+    """
     if by_staff:
         return cell_of(now), now + LONGEST_PLAN
-    return (
-        now + timedelta(minutes=policy.booking_notice_minutes),
-        now + timedelta(days=policy.booking_horizon_days),
-    )
+    policy, kind = terms.policy, terms.kind
+    notice = policy.booking_notice_minutes if kind.notice_minutes is None else kind.notice_minutes
+    days = min(policy.booking_horizon_days, kind.horizon_days or policy.booking_horizon_days)
+    return now + timedelta(minutes=notice), now + timedelta(days=days)
 
 
 @cache
-def _asked(cells: int, needling: bool) -> Select[*tuple[Any, ...]]:
+def _asked(shape: Shape) -> Select[*tuple[Any, ...]]:
     """One start, with what each rule says of it."""
     return (
-        select(Location, Therapist, *_rules(cells, needling).values())
+        select(Location, Therapist, *_rules(shape).values())
         .select_from(Slot)
         .join(Location, Location.id == Slot.location_id)
         .join(Therapist, Therapist.id == Slot.therapist_id)
@@ -267,38 +302,47 @@ def _asked(cells: int, needling: bool) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def _found(cells: int, needling: bool, wishes: frozenset[str]) -> Select[int, int, datetime]:
+def _found(shape: Shape, wishes: frozenset[str]) -> Select[int, int, datetime]:
     """The starts that keep every rule and wish, soonest first."""
     return (
         select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
-        .where(*_rules(cells, needling).values(), *(WISHES[wish] for wish in sorted(wishes)))
+        .where(*_rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes)))
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(bindparam("rows"))
     )
 
 
 @cache
-def _soonest(cells: int, needling: bool, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
+def _soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     """Every location with each of its first starts that keep every rule.
 
-    Each location's index range is read until `count` are found. SQLite knows no LATERAL; it seeks the few keys of a
-    correlated IN instead, which PostgreSQL would work out anew for every cell.
+    Each location's index range is read until `count` are found; a location that does not offer the kind of visit has
+    no number to seek by, so nothing of it is read. SQLite knows no LATERAL; it seeks the few keys of a correlated IN
+    instead, which PostgreSQL would work out anew for every cell.
     """
+    limited = "places" in shape.limits
+    within = _rules(shape._replace(limits=shape.limits - {"places"}))
     first = (
         select(Slot.therapist_id, Slot.starts_at)
-        .where(Slot.location_id == Location.id, *_rules(cells, needling).values())
+        .where(Slot.location_id == (OFFERED_AT if limited else Location.id), *within.values())
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(literal_column(str(count)))
-        .correlate(Location)
+        .correlate(Location, AppointmentTypeLocation)
     )
+    cell: Any
+    joined: ColumnElement[bool]
     if dialect == "sqlite":
         cell = aliased(Slot)
-        is_first = tuple_(cell.therapist_id, cell.starts_at).in_(first)
-        found = select(Location, cell.therapist_id, cell.starts_at).outerjoin(cell, is_first).where(*OPEN_ONLINE)
-        return found.order_by(Location.name, cell.starts_at, cell.therapist_id)
-    start = first.lateral()
-    found = select(Location, start.c.therapist_id, start.c.starts_at).outerjoin(start, true()).where(*OPEN_ONLINE)
-    return found.order_by(Location.name, start.c.starts_at, start.c.therapist_id)
+        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(first)
+    else:
+        cell = first.lateral()
+        start, joined = cell.c, true()
+    found = select(Location, start.therapist_id, start.starts_at)
+    if limited:
+        offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))
+        found = found.outerjoin(AppointmentTypeLocation, offered)
+    found = found.outerjoin(cell, joined).where(*OPEN_ONLINE)
+    return found.order_by(Location.name, start.starts_at, start.therapist_id)
 
 
 def _named(found: Select[int, int, datetime]) -> Select[Any]:
@@ -314,6 +358,21 @@ def _named(found: Select[int, int, datetime]) -> Select[Any]:
 
 _named_once = cache(_named)
 OPEN_ONLINE = (Location.online, Location.active)
+OFFERED_BY, OFFERED_AT = AppointmentTypeTherapist.therapist_id, AppointmentTypeLocation.location_id
+
+
+def _offered(
+    table: type[AppointmentTypeTherapist | AppointmentTypeLocation], *named: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Whether a kind of visit has therapists, or locations, of its own, or this one among them."""
+    return exists().where(table.appointment_type_id == bindparam("type"), *named)
+
+
+# In words that no index is chosen by and no join is made of: the cells are walked in the order of their starts.
+LIMITS: dict[str, ColumnElement[bool]] = {
+    "people": case((_offered(AppointmentTypeTherapist, Slot.therapist_id == OFFERED_BY), true()), else_=false()),
+    "places": case((_offered(AppointmentTypeLocation, Slot.location_id == OFFERED_AT), true()), else_=false()),
+}
 WISHES: dict[str, ColumnElement[bool]] = {
     "online": Slot.location_id.in_(select(Location.id).where(*OPEN_ONLINE)),
     "location": Slot.location_id == bindparam("location"),
@@ -361,14 +420,33 @@ def _terms(session: Session, find: Find) -> Terms:
     row = session.execute(_asked_terms(dated), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
-    policy, kind, location_known, therapist_known, language_spoken, some_offline, zones = row
+    policy, kind, location_known, therapist_known, language_spoken, some_offline, zones, *offering = row
     if find.location_id is not None and not location_known:
         raise Invalid("location", "There is no location with this id.")
     if find.therapist_id is not None and not therapist_known:
         raise Invalid("therapist", "There is no therapist with this id.")
     pairs = (pair.split(" ", 1) for pair in (zones or "").split(",") if pair)
-    by_place = {int(place): zone_of(zone) for place, zone in pairs if find.location_id in {None, int(place)}}
-    return Terms(policy, kind, by_place, language_spoken=bool(language_spoken), all_online=not some_offline)
+    limits, offered = _limits(find, *offering)
+    return Terms(
+        policy,
+        kind,
+        limits=limits,
+        zones={int(place): zone_of(zone) for place, zone in pairs if find.location_id in {None, int(place)}},
+        language_spoken=bool(language_spoken),
+        all_online=not some_offline,
+        offered=offered,
+    )
+
+
+def _limits(
+    find: Find, some_people: bool, some_places: bool, by_therapist: bool, by_location: bool
+) -> tuple[frozenset[str], bool]:
+    """What limits a kind of visit, and whether it is offered at all: who is looked for by name settles their own."""
+    of_people, of_places = (some_people, find.therapist_id, by_therapist), (some_places, find.location_id, by_location)
+    asked = {"people": of_people, "places": of_places}
+    limits = frozenset(name for name, (limited, wanted, _) in asked.items() if limited and wanted is None)
+    refused = any(limited and wanted is not None and not offers for limited, wanted, offers in asked.values())
+    return limits, not refused
 
 
 @cache
@@ -382,6 +460,10 @@ def _asked_terms(dated: bool) -> Select[Any]:
         exists().where(TherapistLanguage.language == bindparam("language")),
         exists().where(~and_(*OPEN_ONLINE)),
         zones.scalar_subquery() if dated else null(),
+        _offered(AppointmentTypeTherapist),
+        _offered(AppointmentTypeLocation),
+        _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
+        _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
     ).join_from(ClinicPolicy, AppointmentType, (AppointmentType.id == bindparam("type")) & AppointmentType.active)
 
 

@@ -15,6 +15,7 @@ from scheduler.models import AppointmentType, ClinicPolicy, Location, Therapist,
 from scheduler.services import access_goal, licensing, practice
 from scheduler.services.access_goal import Access
 from scheduler.services.licensing import Licences
+from scheduler.services.practice import Offering
 from scheduler.timeline import local_date, zone_of
 
 
@@ -28,6 +29,7 @@ class Present:
 
     policy: ClinicPolicy
     kinds: Sequence[AppointmentType]
+    offering: Offering
     places: Mapping[int, Location]
     today: Mapping[int, date]
     posts: Mapping[int, frozenset[int]]
@@ -49,10 +51,16 @@ def licensed(present: Present) -> bool:
 
 
 def everywhere(present: Present) -> bool:
-    """Whether visits with needling exist, and at each location somebody works who may give them there today."""
-    offered = {place for therapist, at in present.posts.items() for place in at if present.may_needle(therapist, place)}
-    needled = any(kind.includes_needling for kind in present.kinds)
-    return needled and bool(present.places) and offered == set(present.places)
+    """Whether at each location somebody works who may and does give a visit with needling there today."""
+    needled = [kind.id for kind in present.kinds if kind.includes_needling]
+    offered = {
+        place
+        for therapist, at in present.posts.items()
+        for place in at
+        if present.may_needle(therapist, place)
+        and any(present.offering.allows(kind_id, therapist, place) for kind_id in needled)
+    }
+    return bool(present.places) and offered == set(present.places)
 
 
 def within_goal(present: Present) -> bool:
@@ -82,7 +90,7 @@ def present(session: Session, *, now: datetime) -> Present:
     licences = licensing.licences_of(session, posts.keys())
     kind = practice.goal_type(kinds)
     access = access_goal.measure(session, now=now, appointment_type_id=kind.id, history=False) if kind else None
-    return Present(policy, kinds, places, today, posts, licences, access)
+    return Present(policy, kinds, practice.offering(session), places, today, posts, licences, access)
 
 
 def _posts(session: Session, today: Mapping[int, date]) -> dict[int, frozenset[int]]:

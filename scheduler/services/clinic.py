@@ -8,12 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
-from scheduler.models import AppointmentType, ClinicPolicy, Location, StateRule
-from scheduler.services import audit, consequences, edits, hours, opening, slots
+from scheduler.models import (
+    AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    ClinicPolicy,
+    Location,
+    StateRule,
+)
+from scheduler.services import audit, consequences, edits, hours, opening, practice, slots
 from scheduler.services.audit import Actor
 from scheduler.timeline import local_date, zone_of
 
@@ -47,7 +54,10 @@ class LocationDetails:
 
 @dataclass(frozen=True, slots=True)
 class TypeDetails:
-    """A kind of visit; `place` is where it stands in the list, from 1 on."""
+    """A kind of visit; `place` is where it stands in the list, from 1 on.
+
+    None for notice or horizon is the clinic's; no therapist is everybody, no location everywhere. Ids are in order.
+    """
 
     name: str
     minutes: int
@@ -56,6 +66,10 @@ class TypeDetails:
     includes_needling: bool
     place: int
     active: bool = True
+    notice_minutes: int | None = None
+    horizon_days: int | None = None
+    therapist_ids: tuple[int, ...] = ()
+    location_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +142,16 @@ def change_location(
 
 
 def add_type(session: Session, details: TypeDetails, *, by: Actor, now: datetime) -> AppointmentType:
-    """Raises Invalid for a name that another kind has."""
+    """Raises Invalid for a name that another kind has, and for a horizon beyond the clinic's."""
     consequences.alone(session)
     _require_free(session, AppointmentType, details.name, but=None)
+    _require_within_plan(session, details)
     longest = slots.longest_visit(session)
     kind = AppointmentType(position=_last_position(session) + 1)
     edits.write(kind, details)
     session.add(kind)
     session.flush()
+    _offer_by(session, kind, details)
     _arrange(session, kind, details.place)
     _refit_after(session, longest)
     audit.record(session, "appointment_type.added", kind, by=by, now=now, **edits.plain(details))
@@ -154,20 +170,23 @@ def change_type(
 ) -> None:
     """Change a kind of visit; visits that are booked keep their length.
 
-    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, and VisitsHit: for those that keep another
-    length than new ones, and those whose therapist may not needle.
+    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has or a horizon beyond the clinic's, and
+    VisitsHit: for those that keep another length than new ones, those whose therapist may not needle, and those whose
+    therapist or location no longer offers it.
     """
     consequences.alone(session)
     kind = edits.locked(session, AppointmentType, type_id)
     before = type_details(session, kind)
     edits.require_seen(before, seal)
     _require_free(session, AppointmentType, details.name, but=type_id)
+    _require_within_plan(session, details)
     longest = slots.longest_visit(session)
-    unfit = {hit.visit_id for hit in _unfit_if_needled(session, before, details, now)}
+    unfit = {hit.visit_id for hit in _unfit_if_narrower(session, before, details, now)}
     edits.write(kind, details)
     session.flush()
+    _offer_by(session, kind, details)
     _arrange(session, kind, details.place)
-    hits = [hit for hit in _unfit_if_needled(session, before, details, now) if hit.visit_id not in unfit]
+    hits = [hit for hit in _unfit_if_narrower(session, before, details, now) if hit.visit_id not in unfit]
     if (before.minutes, before.buffer_minutes) != (details.minutes, details.buffer_minutes):
         hits += consequences.of_type(session, type_id, now=now)
     consequences.require_agreed(hits, agreed)
@@ -176,7 +195,9 @@ def change_type(
 
 
 def type_details(session: Session, kind: AppointmentType) -> TypeDetails:
-    return edits.read_off(TypeDetails, kind, place=_in_order(session).index(kind) + 1)
+    offering, place = practice.offering(session), _in_order(session).index(kind) + 1
+    people, places = (tuple(sorted(of.get(kind.id, ()))) for of in (offering.people, offering.places))
+    return edits.read_off(TypeDetails, kind, place=place, therapist_ids=people, location_ids=places)
 
 
 def add_rule(session: Session, details: RuleDetails, *, agreed: str | None, by: Actor, now: datetime) -> StateRule:
@@ -241,13 +262,31 @@ def _working_in(session: Session, state: str, now: datetime) -> set[int]:
     return consequences.therapists_at(session, places, now=now)
 
 
-def _unfit_if_needled(
+def _unfit_if_narrower(
     session: Session, before: TypeDetails, details: TypeDetails, now: datetime
 ) -> list[consequences.Hit]:
-    """The visits that do not fit; asked only where a kind is to include needling that did not."""
-    if before.includes_needling or not details.includes_needling:
+    """The visits that do not fit; asked only where fewer may give a kind: it is to include needling, or others do."""
+    needled = details.includes_needling and not before.includes_needling
+    offered_by = (before.therapist_ids, before.location_ids)
+    if not needled and offered_by == (details.therapist_ids, details.location_ids):
         return []
     return consequences.unfit(session, now=now)
+
+
+def _offer_by(session: Session, kind: AppointmentType, details: TypeDetails) -> None:
+    """Keep who offers a kind of visit, and where."""
+    session.execute(delete(AppointmentTypeTherapist).where(AppointmentTypeTherapist.appointment_type_id == kind.id))
+    session.execute(delete(AppointmentTypeLocation).where(AppointmentTypeLocation.appointment_type_id == kind.id))
+    people = (AppointmentTypeTherapist(appointment_type_id=kind.id, therapist_id=one) for one in details.therapist_ids)
+    places = (AppointmentTypeLocation(appointment_type_id=kind.id, location_id=one) for one in details.location_ids)
+    session.add_all([*people, *places])
+    session.flush()
+
+
+def _require_within_plan(session: Session, details: TypeDetails) -> None:
+    """There are times as far ahead only as the clinic is booked at all."""
+    if details.horizon_days is not None and details.horizon_days > practice.policy(session).booking_horizon_days:
+        raise Invalid("horizon_days", "This is further ahead than the clinic is booked at all.")
 
 
 def _refit_after(session: Session, longest_before: int) -> None:

@@ -24,6 +24,7 @@ from scheduler.models import Appointment, AppointmentType, Location, Patient, Sl
 from scheduler.services import licensing, practice, slots
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
+from scheduler.services.practice import Offering
 from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
 
 THERAPISTS_A_CHUNK = 20
@@ -40,6 +41,7 @@ class Why(StrEnum):
     CLOSED_THEN = "closed-then"
     THERAPIST_OFF = "therapist-off"
     OUTSIDE_HOURS = "outside-hours"
+    NOT_OFFERED = "not-offered"
     KEEPS_LENGTH = "keeps-length"
 
 
@@ -133,7 +135,7 @@ def refit(session: Session) -> None:
 def unfit(
     session: Session, therapist_ids: Collection[int] | None = None, *, now: datetime, until: datetime | None = None
 ) -> list[Hit]:
-    """The visits ahead, soonest first, that hours, licences, people and places as they now stand do not allow.
+    """The visits ahead, soonest first, that hours, licences, people, places and kinds as they stand do not allow.
 
     Of these therapists, or of all; of all that are ahead, or that begin before `until`. As many queries at any size.
     """
@@ -145,7 +147,8 @@ def unfit(
     until = max(visit.ends_at + timedelta(minutes=visit.buffer_minutes) for visit in visits) + CELL
     since = min(visit.starts_at for visit in visits) - CELL
     planned, away = _planned(session, concerned, since, until), Away.near(session, concerned, since, until)
-    reasons = ((visit, _why(visit, licences, planned, away)) for visit in visits)
+    offering = practice.offering(session)
+    reasons = ((visit, _why(visit, licences, planned, away) or _unoffered(visit, offering)) for visit in visits)
     return [_hit(visit, why) for visit, why in reasons if why is not None]
 
 
@@ -182,6 +185,7 @@ def _visits(now: datetime) -> Select[*tuple[Any, ...]]:
             Appointment.therapist_id,
             Appointment.location_id,
             Appointment.patient_id,
+            Appointment.appointment_type_id,
             Appointment.starts_at,
             Appointment.ends_at,
             Appointment.buffer_minutes,
@@ -233,6 +237,11 @@ def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]], 
     times = planned[visit.therapist_id, visit.location_id]
     at = bisect_right(times, start, key=lambda time: time[0]) - 1
     return None if at >= 0 and end <= times[at][1] else Why.OUTSIDE_HOURS
+
+
+def _unoffered(visit: Row[Any], offering: Offering) -> Why | None:
+    allowed = offering.allows(visit.appointment_type_id, visit.therapist_id, visit.location_id)
+    return None if allowed else Why.NOT_OFFERED
 
 
 def _touch(times: list[Time], start: datetime, end: datetime) -> bool:

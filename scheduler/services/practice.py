@@ -2,16 +2,37 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from config import PolicyStart
 from scheduler.errors import Invalid
-from scheduler.models import AppointmentType, ClinicPolicy, Location, Therapist, TherapistLanguage, WorkingHours
+from scheduler.models import (
+    AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    ClinicPolicy,
+    Location,
+    Therapist,
+    TherapistLanguage,
+    WorkingHours,
+)
 from scheduler.timeline import local_date, zone_of
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """Which therapists and which locations offer a kind of visit, by its id. All offer one that is not named."""
+
+    people: dict[int, set[int]]
+    places: dict[int, set[int]]
+
+    def allows(self, kind_id: int, therapist_id: int, location_id: int) -> bool:
+        by_them = therapist_id in self.people.get(kind_id, {therapist_id})
+        return by_them and location_id in self.places.get(kind_id, {location_id})
 
 
 def policy(session: Session) -> ClinicPolicy:
@@ -50,6 +71,19 @@ def appointment_types(session: Session) -> Sequence[AppointmentType]:
     return session.scalars(
         select(AppointmentType).where(AppointmentType.active).order_by(AppointmentType.position)
     ).all()
+
+
+def offering(session: Session) -> Offering:
+    """Who offers what where, for whoever asks of many visits; search asks of one kind (`availability`). One query."""
+    people, places = AppointmentTypeTherapist, AppointmentTypeLocation
+    rows = union_all(
+        select(literal(True), people.appointment_type_id, people.therapist_id),
+        select(literal(False), places.appointment_type_id, places.location_id),
+    )
+    found = Offering(defaultdict(set), defaultdict(set))
+    for of_people, kind_id, named in session.execute(rows):
+        (found.people if of_people else found.places)[kind_id].add(named)
+    return Offering(dict(found.people), dict(found.places))
 
 
 def new_patient_types(session: Session) -> Sequence[AppointmentType]:

@@ -45,6 +45,8 @@ from scheduler.models import (
     AccountLocation,
     Appointment,
     AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
     Attempt,
     AuditEvent,
     BookingCount,
@@ -146,6 +148,20 @@ def a_state_rule(_session: Session, n: int) -> Values:
 def a_kind(_session: Session, n: int) -> Values:
     visit = {"minutes": 480, "buffer_minutes": 240, "new_patient": True, "includes_needling": True}
     return {"name": f"K{n}", "position": n} | visit
+
+
+def a_kind_s_therapist(session: Session, _n: int) -> Values:
+    return {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "therapist_id": stored(session, Therapist)["id"],
+    }
+
+
+def a_kind_s_location(session: Session, _n: int) -> Values:
+    return {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
 
 
 def a_policy(_session: Session, _n: int) -> Values:
@@ -308,6 +324,8 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccountLocation: an_account_location,
     Appointment: a_visit,
     AppointmentType: a_kind,
+    AppointmentTypeLocation: a_kind_s_location,
+    AppointmentTypeTherapist: a_kind_s_therapist,
     Attempt: an_attempt,
     AuditEvent: an_event,
     BookingCount: a_count,
@@ -477,6 +495,15 @@ CASES = [
     *(Case("ck_appointment_type_minutes_on_grid", AppointmentType, adding(minutes=m)) for m in (0, -15, 20, 495)),
     *(Case("ck_appointment_type_buffer_on_grid", AppointmentType, adding(buffer_minutes=m)) for m in (-15, 10, 255)),
     Case("ck_appointment_type_name_length", AppointmentType, adding(name="")),
+    Case("ck_appointment_type_notice_not_negative", AppointmentType, adding(notice_minutes=-1)),
+    Case("ck_appointment_type_horizon_positive", AppointmentType, adding(horizon_days=0)),
+    *(
+        Case(f"fk_appointment_type_{one}_{column}", table, adding(**{column: NOBODY}))
+        for one, table in (("therapist", AppointmentTypeTherapist), ("location", AppointmentTypeLocation))
+        for column in ("appointment_type_id", f"{one}_id")
+    ),
+    Case("pk_appointment_type_therapist", AppointmentTypeTherapist, repeating("appointment_type_id", "therapist_id")),
+    Case("pk_appointment_type_location", AppointmentTypeLocation, repeating("appointment_type_id", "location_id")),
     Case("uq_appointment_type_name", AppointmentType, repeating("name")),
     Case("uq_appointment_type_position", AppointmentType, repeating("position")),
     Case("pk_appointment_type", AppointmentType, repeating("id")),
@@ -772,6 +799,8 @@ def test_a_row_without_a_required_value_is_refused(database: Engine, column: Col
         (Account, CalendarFeed, "account_id"),
         (Location, AccountLocation, "location_id"),
         (Therapist, Account, "therapist_id"),
+        (AppointmentType, AppointmentTypeTherapist, "appointment_type_id"),
+        (Location, AppointmentTypeLocation, "location_id"),
         (Appointment, Told, "appointment_id"),
     ],
 )

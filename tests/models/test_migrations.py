@@ -24,6 +24,8 @@ from scheduler.models import (
     AccountLocation,
     Appointment,
     AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
     Attempt,
     BookingCount,
     CalendarFeed,
@@ -137,6 +139,8 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         access_goal.record(session, now=clock.now())
         account = Account(**ACCOUNT, therapist_id=1, created_at=clock.now())
         session.add(account)
+        session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
+        session.add(AppointmentTypeLocation(appointment_type_id=1, location_id=1))
         session.flush()
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
@@ -263,7 +267,7 @@ def without(rows: Rows, added: dict[str, set[str]]) -> Rows:
 ADDED = {
     "working_hours": {"every_weeks"},
     "location": {"online", "active"},
-    "appointment_type": {"active"},
+    "appointment_type": {"active", "notice_minutes", "horizon_days"},
     "clinic_policy": {"imported_reminded_at"},
     "appointment": {"imported_as"},
     "audit_event": {"address"},

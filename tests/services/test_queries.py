@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, event, text
 from scheduler.clock import FixedClock
 from scheduler.db import transaction
 from scheduler.keys import Keyring
-from scheduler.models import Location, Therapist, TherapistLanguage
+from scheduler.models import AppointmentTypeLocation, AppointmentTypeTherapist, Location, Therapist, TherapistLanguage
 from scheduler.services import access_goal
 from tests.clinic import Clinic, body, key
 
@@ -191,6 +191,24 @@ def test_a_search_walks_an_index_of_free_cells_within_its_bounds(
             for plan in plans(engine, over_slots(seen)):
                 assert re.search(index, plan), (search, plan)
                 assert not walks_whole(plan, "slot"), (search, plan)
+
+
+def test_a_kind_that_only_some_offer_walks_the_same_indexes(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    grow(clinic)
+    with transaction(engine) as session:
+        session.add_all(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=n) for n in (3, 6, 9, 12))
+        session.add_all(AppointmentTypeLocation(appointment_type_id=1, location_id=n) for n in (2, 3))
+    for place, index in (("", "ix_slot_free_anywhere"), ("&location=2", "ix_slot_free_at")):
+        seen = asked(engine, client, f"{API}/slots?appointment_type=1{place}")
+        assert len(seen) == 2
+        for plan in plans(engine, over_slots(seen)):
+            assert re.search(BY_BOUNDS.format(index=index), plan), plan
+            assert not walks_whole(plan, "slot"), plan
+    for plan in plans(engine, over_slots(asked(engine, client, f"{API}/access?appointment_type=1"))):
+        assert re.search(r"(COVERING INDEX|Index Only Scan using) ix_slot_free_at", plan), plan
+        assert not walks_whole(plan, "slot"), plan
 
 
 OPENINGS = {

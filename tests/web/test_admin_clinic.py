@@ -67,6 +67,27 @@ def test_a_kind_of_visit_is_added_where_it_shall_stand(admin: FlaskClient, engin
     assert "Not offered" in hidden.main.text
 
 
+def test_a_kind_of_visit_has_terms_of_its_own(admin: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    clinic.add_hours(clinic.add_therapist("Ben Becker"), 1)
+    clinic.plan()
+    visit = clinic.book(str(clinic.offers(therapist_id=1)[0].slot)).appointment
+    own = {"notice_minutes": "120", "horizon_days": "7", "everybody": None, "therapist_ids": "2"}
+    asked = look(admin, "/admin/types/1").press("Save", **own, everywhere=None, location_ids="1")
+    assert (asked.status, asked.heading) == (200, "This changes 1 booked visit")
+    assert "This therapist or location does not offer it any more" in asked.main.text
+    back = asked.press("Back to the form")
+    assert {name: back.form.fields.get(name) for name in own} == own
+    assert asked.press("Save all the same").heading == "Kinds of visit"
+    form = look(admin, "/admin/types/1").form
+    assert {name: form.fields.get(name) for name in own} == own
+    assert {offer.slot.therapist_id for offer in clinic.offers()} == {2}
+    assert str(visit.id) in look(admin, "/admin/visits-to-move").html
+    look(admin, "/admin/types/1").press("Save", notice_minutes="", horizon_days="", everybody="y", everywhere="y")
+    row = stored(engine, AppointmentType)[0]
+    assert (row["notice_minutes"], row["horizon_days"]) == (None, None)
+    assert {offer.slot.therapist_id for offer in clinic.offers()} == {1, 2}
+
+
 def test_a_rule_is_added_reviewed_and_taken_back(admin: FlaskClient, engine: Engine, clock: FixedClock) -> None:
     form = look(admin, "/admin/rules").follow("Add a rule")
     begins = (clock.now() + 30 * DAY).date().isoformat()
@@ -134,6 +155,12 @@ BAD: list[tuple[str, Mapping[str, str | None], str]] = [
     ("/admin/types/new", {"buffer_minutes": "255"}, "buffer_minutes"),
     ("/admin/types/new", {"place": "0"}, "place"),
     ("/admin/types/1", {"minutes": "61"}, "minutes"),
+    *(("/admin/types/1", {"notice_minutes": value}, "notice_minutes") for value in ("-1", "20161", "soon")),
+    *(("/admin/types/1", {"horizon_days": value}, "horizon_days") for value in ("0", "91", "731", "x")),
+    ("/admin/types/1", {"everybody": None}, "therapist_ids"),
+    ("/admin/types/1", {"everybody": None, "therapist_ids": "9"}, "therapist_ids"),
+    ("/admin/types/1", {"everywhere": None}, "location_ids"),
+    ("/admin/types/new", {"everywhere": None, "location_ids": "x"}, "location_ids"),
     ("/admin/types/1", {"name": "Needling"}, "name"),
     ("/admin/rules/new", {"state": ""}, "state"),
     ("/admin/rules/new", {"state": "IL", "valid_from": "2019-01-01"}, "valid_from"),
@@ -160,7 +187,7 @@ BAD: list[tuple[str, Mapping[str, str | None], str]] = [
     ("/admin/policy", {"reminders": "daily"}, "reminders"),
     ("/admin/policy", {"reminders": "email:48h\n"[:-1] + ",x"}, "reminders"),
 ]
-CHOSEN = {"state", "time_zone", "needling"}  # a list does not show what is not in it
+CHOSEN = {"state", "time_zone", "needling", "therapist_ids", "location_ids"}  # a list does not show what is not in it
 TABLES = (Location, AppointmentType, StateRule, ClinicPolicy, AuditEvent)
 
 

@@ -1,5 +1,6 @@
 """What an administrator changes of the clinic: policy, locations, kinds of visit, state rules; what needs a look."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +10,13 @@ from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
+from wtforms.fields import SelectChoice
 
 from scheduler.db import reading
-from scheduler.models import AppointmentType, Location, Role, StateRule
+from scheduler.models import AppointmentType, Location, Role, StateRule, Therapist
 from scheduler.services import attention, consequences, edits, licensing, practice
 from scheduler.services import clinic as changes
-from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails
+from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
 from scheduler.web.admin.forms import (
     NEEDLING,
     LocationForm,
@@ -26,11 +28,13 @@ from scheduler.web.admin.forms import (
 )
 from scheduler.web.admin.saving import Deed, Edit, after, agreed, done, now, plain_date, policy, saved, shown_hits
 from scheduler.web.context import context
+from scheduler.web.fields import Ticks
 from scheduler.web.staff.access import allowed, staff
 from scheduler.web.staff.forms import DetailsForm
 
 pages = APIBlueprint("clinic", __name__, url_prefix="/admin", enable_openapi=False)
 VISITS_ON_A_PAGE = 200
+NEW_TYPE = {"active": True, "buffer_minutes": 0, "everybody": True, "everywhere": True}
 REVIEWED_EVERY = timedelta(days=182)
 
 
@@ -141,19 +145,21 @@ def types() -> str:
 def new_type() -> Response:
     with reading(context().engine) as session:
         last = len(session.scalars(select(AppointmentType.id)).all()) + 1
-    return _type_edit(None).page(TypeForm(formdata=None, data={"place": last, "active": True, "buffer_minutes": 0}))
+        form = TypeForm(formdata=None, data=NEW_TYPE | {"place": last})
+        return _type_edit(None).page(_with_choices(session, form))
 
 
 @pages.post("/types/new")
 @allowed(Role.ADMIN, everywhere=True)
 def add_type() -> BaseResponse:
-    form = TypeForm()
+    with reading(context().engine) as session:
+        form = _with_choices(session, TypeForm())
 
     def change(session: Session) -> str:
         changes.add_type(session, form.details(), by=staff().actor, now=now())
         return url_for("clinic.types")
 
-    return saved(form, _type_edit(None), change, as_form=TypeForm.of)
+    return saved(form, _type_edit(None), change, as_form=_type_form)
 
 
 @pages.get("/types/<int:type_id>")
@@ -161,14 +167,15 @@ def add_type() -> BaseResponse:
 def type_(type_id: int) -> Response:
     with reading(context().engine) as session:
         kind = edits.found(session, AppointmentType, type_id)
-        form = TypeForm.of(changes.type_details(session, kind))
+        form = _with_choices(session, TypeForm.of(changes.type_details(session, kind)))
     return _type_edit(kind).page(form)
 
 
 @pages.post("/types/<int:type_id>")
 @allowed(Role.ADMIN, everywhere=True)
 def save_type(type_id: int) -> BaseResponse:
-    form, kind = TypeForm(), _row(AppointmentType, type_id)
+    with reading(context().engine) as session:
+        form, kind = _with_choices(session, TypeForm()), edits.found(session, AppointmentType, type_id)
 
     def change(session: Session) -> str:
         changes.change_type(
@@ -176,7 +183,7 @@ def save_type(type_id: int) -> BaseResponse:
         )
         return url_for("clinic.types")
 
-    return saved(form, _type_edit(kind), change, as_form=TypeForm.of)
+    return saved(form, _type_edit(kind), change, as_form=_type_form)
 
 
 @pages.get("/rules")
@@ -277,8 +284,27 @@ def _type_edit(kind: AppointmentType | None) -> Edit:
     return Edit(
         gettext("New kind of visit") if kind is None else kind.name,
         url_for("clinic.types"),
-        [gettext("Visits that are booked keep the length that they were booked with.")],
+        [
+            gettext("Visits that are booked keep the length that they were booked with."),
+            gettext("The front desk books at any time, but only with who offers it, and where."),
+        ],
     )
+
+
+def _type_form(details: TypeDetails) -> TypeForm:
+    with reading(context().engine) as session:
+        return _with_choices(session, TypeForm.of(details))
+
+
+def _with_choices(session: Session, form: TypeForm) -> TypeForm:
+    """Who and which location may be chosen: those that are active, and those that are chosen already."""
+    people = session.scalars(select(Therapist).order_by(Therapist.name, Therapist.id)).all()
+    places = session.scalars(select(Location).order_by(Location.name)).all()
+    lists: tuple[tuple[Ticks, Sequence[Therapist | Location]], ...]
+    lists = ((form.therapist_ids, people), (form.location_ids, places))
+    for field, rows in lists:
+        field.choices = [SelectChoice(one.id, one.name) for one in rows if one.active or one.id in (field.data or ())]
+    return form
 
 
 def _new_rule_edit() -> Edit:

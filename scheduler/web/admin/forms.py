@@ -54,6 +54,7 @@ ROLES = {
 # What services refuse, so that it can be said in every language.
 REFUSALS = (
     _("There is one with this name already."),
+    _("This is further ahead than the clinic is booked at all."),
     _("This location is closed."),
     _("These hours are over; add new ones."),
     _("These hours have been worked, so they can only end."),
@@ -167,8 +168,47 @@ class TypeForm(DetailsForm):
     )
     new_patient = BooleanField(_("For new patients: the goal is about this kind of visit"))
     includes_needling = BooleanField(_("Includes dry needling: only those who may needle there give it"))
+    notice_minutes = Whole(
+        _("Patients book it at least so many minutes ahead (optional)"),
+        *WHOLE_POLICY["BOOKING_NOTICE_MINUTES"][1:],
+        optional=True,
+        description=_("Empty: as the clinic's policy says."),
+    )
+    horizon_days = Whole(
+        _("Patients book it at most so many days ahead (optional)"),
+        *WHOLE_POLICY["BOOKING_HORIZON_DAYS"][1:],
+        optional=True,
+        description=_("Empty: as the clinic's policy says, and never more than it says."),
+    )
+    everybody = BooleanField(_("All therapists offer it"))
+    therapist_ids = Ticks(_("Or only these therapists"), coerce=int, choices=[])
+    everywhere = BooleanField(_("All locations offer it"))
+    location_ids = Ticks(_("Or only these locations"), coerce=int, choices=[])
     place = Whole(_("Place in the list"), 1, 999, default=1)
     active = BooleanField(_("Patients can book it"), default=True)
+
+    @classmethod
+    def values(cls, details: TypeDetails) -> dict[str, Any]:
+        return asdict(details) | {"everybody": not details.therapist_ids, "everywhere": not details.location_ids}
+
+    def details(self) -> TypeDetails:
+        """Whoever offers it to all has no list."""
+        own = {name: self[name].data for name in TypeDetails.__dataclass_fields__}
+        for every, chosen in self._limits():
+            own[chosen.name] = () if every.data else tuple(sorted(chosen.data))
+        return TypeDetails(**own)
+
+    def validate(self, extra_validators: object = None) -> bool:
+        """Somebody offers it somewhere."""
+        sound: bool = super().validate(extra_validators)
+        for every, chosen in self._limits():
+            if not every.data and not chosen.data and not chosen.errors:
+                chosen.errors = [gettext("Choose all, or at least one.")]
+                sound = False
+        return sound
+
+    def _limits(self) -> list[tuple[BooleanField, Ticks]]:
+        return [(self.everybody, self.therapist_ids), (self.everywhere, self.location_ids)]
 
 
 class RuleForm(DetailsForm):

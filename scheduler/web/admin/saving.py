@@ -42,6 +42,7 @@ WHYS = {
     Why.CLOSED_THEN: _("The location is closed then"),
     Why.THERAPIST_OFF: _("The therapist is off then"),
     Why.OUTSIDE_HOURS: _("Outside the hours"),
+    Why.NOT_OFFERED: _("This therapist or location does not offer it any more"),
     Why.KEEPS_LENGTH: _("Keeps the length that it was booked with"),
 }
 
