@@ -21,6 +21,7 @@ from scheduler.web.staff import (
     calendar_feed,
     desk,
     desk_booking,
+    explain,
     follow_up,
     schedule,
     sign_in,
@@ -87,6 +88,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         clinic,
         people,
         away,
+        explain,
         moving_in,
         setup,
     ):

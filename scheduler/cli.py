@@ -15,6 +15,7 @@ import click
 import orjson
 from flask import Flask
 from flask.cli import AppGroup
+from flask_babel import force_locale
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,7 +24,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from config import ROOT, Settings
-from scheduler import accepted, schema, serve, worker
+from scheduler import accepted, schema, serve, words, worker
 from scheduler.channels import Channel, Files, Smtp
 from scheduler.clock import Clock, FixedClock
 from scheduler.db import reading, transaction
@@ -32,15 +33,31 @@ from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
 from scheduler.models import Role
-from scheduler.services import access_goal, accounts, demo, explainer, health, opening, practice, verify
+from scheduler.services import (
+    access_goal,
+    accounts,
+    demo,
+    desk,
+    edits,
+    explainer,
+    health,
+    opening,
+    practice,
+    reasons,
+    verify,
+)
 from scheduler.services.access_goal import Access, Standing
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
+from scheduler.services.availability import SlotName
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
-from scheduler.timeline import zone_of
+from scheduler.services.reasons import Question, Reason
+from scheduler.timeline import first_instant, zone_of
 from scheduler.web import shapes
+from scheduler.web.reasons import sentence
 
+ID = click.IntRange(1, edits.LARGEST_ID)
 IDLE = timedelta(seconds=worker.HEARTBEAT_SECONDS + 5)
 YEARS = range(2000, 2200)
 WORDINGS = ROOT / "templates" / "explainer"
@@ -55,6 +72,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
         _worker(app, settings, engine, clock, keys),
         _access(engine, clock),
         _staff(settings, engine, clock, keys),
+        _explain(app, engine, clock),
         _verify(engine, clock),
         _backup(engine),
         _restore(engine),
@@ -203,6 +221,27 @@ def _figures(standing: Standing) -> tuple[str, ...]:
         "yes" if found.within_goal else "no",
         "-" if share is None else f"{math.floor(share * 1000) / 10}%",  # cut, so that nothing short of a goal shows it
     )
+
+
+def _explain(app: Flask, engine: Engine, clock: Clock) -> click.Command:
+    @click.command("explain")
+    @click.option("--type", "kind_id", type=ID, required=True, help="The kind of visit's id.")
+    @click.option("--therapist", "therapist_id", type=ID, required=True, help="The therapist's id.")
+    @click.option("--location", "location_id", type=ID, required=True, help="The location's id.")
+    @click.option("--at", type=click.DateTime(["%Y-%m-%dT%H:%M"]), required=True, help="On the location's clock.")
+    @click.option("--staff", "by_staff", is_flag=True, help="Ask for staff, who book inside the notice too.")
+    def command(kind_id: int, therapist_id: int, location_id: int, at: datetime, by_staff: bool) -> None:
+        """Say why a time is offered, or why not; exit 1 for one that is not."""
+        with _spoken(), reading(engine) as session:
+            place = desk.location(session, location_id, None)
+            starts_at = first_instant(at.date(), at.hour * 60 + at.minute, zone_of(place.time_zone))
+            start = SlotName(therapist_id, location_id, starts_at)
+            verdict = reasons.why(session, Question(start, kind_id, by_staff), now=clock.now())
+        with app.app_context(), force_locale(words.DEFAULT_LANGUAGE):
+            click.echo(f"{verdict.reason}: {sentence(verdict, place.time_zone)}")
+        sys.exit(verdict.reason is not Reason.OFFERED)
+
+    return command
 
 
 def _verify(engine: Engine, clock: Clock) -> click.Command:

@@ -25,7 +25,7 @@ def test_every_command_is_in_the_readme() -> None:
 
     structlog.reset_defaults()  # it also set up the log, which other tests look into
     own = set(wsgi.app.cli.commands) - {"spec", "routes", "run", "shell", "limiter"}
-    assert own == {"db", "demo", "serve", "worker", "access", "verify", "backup", "restore", "staff"}
+    assert own == {"db", "demo", "serve", "worker", "access", "verify", "backup", "restore", "staff", "explain"}
     assert {name for name in own if f"`{name}" not in README} == set()
 
 

@@ -49,6 +49,23 @@ GRAVEST = list(Why)
 
 
 @dataclass(frozen=True, slots=True)
+class Imagined:
+    """A visit that nobody has booked, with what a booked one is asked about."""
+
+    therapist_id: int
+    location_id: int
+    appointment_type_id: int
+    starts_at: datetime
+    ends_at: datetime
+    buffer_minutes: int
+    includes_needling: bool
+    therapist_active: bool
+    location_active: bool
+    state: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A visit that no longer fits, as it can be told after its transaction is gone."""
 
@@ -152,6 +169,15 @@ def unfit(
     return [_hit(visit, why) for visit, why in reasons if why is not None]
 
 
+def misfit(session: Session, visit: Imagined) -> Why | None:
+    """Why a visit that nobody has booked would not fit, by what is asked of those that are; None when it would."""
+    end = visit.ends_at + timedelta(minutes=visit.buffer_minutes) + CELL
+    concerned, since = [visit.therapist_id], visit.starts_at - CELL
+    planned, away = _planned(session, concerned, since, end), Away.near(session, concerned, since, end)
+    why = _why(visit, licensing.licences_of(session, concerned), planned, away)
+    return why or _unoffered(visit, practice.offering(session))
+
+
 def of_type(session: Session, kind_id: int, *, now: datetime) -> list[Hit]:
     """The visits ahead of one kind, which keep the length that they were booked with."""
     of_kind = _visits(now).where(Appointment.appointment_type_id == kind_id)
@@ -219,7 +245,7 @@ def _planned(
     return planned
 
 
-def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]], away: Away) -> Why | None:
+def _why(visit: Row[Any] | Imagined, licences: Licences, planned: dict[Place, list[Time]], away: Away) -> Why | None:
     zone = zone_of(visit.time_zone)
     day = local_date(visit.starts_at, zone)
     licensed = licences.may_needle if visit.includes_needling else licences.may_treat
@@ -239,7 +265,7 @@ def _why(visit: Row[Any], licences: Licences, planned: dict[Place, list[Time]], 
     return None if at >= 0 and end <= times[at][1] else Why.OUTSIDE_HOURS
 
 
-def _unoffered(visit: Row[Any], offering: Offering) -> Why | None:
+def _unoffered(visit: Row[Any] | Imagined, offering: Offering) -> Why | None:
     allowed = offering.allows(visit.appointment_type_id, visit.therapist_id, visit.location_id)
     return None if allowed else Why.NOT_OFFERED
 
