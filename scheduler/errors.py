@@ -65,6 +65,12 @@ class NotOffered(SlotTaken):
     """Its therapist, or its location, does not offer this kind of visit: for it the time is as good as taken."""
 
 
+class SlotHeld(NotBookable):
+    """Somebody else keeps it for some minutes while they book; it may be free again after."""
+
+    code = "slot-held"
+
+
 class TooSoon(NotBookable):
     code = "too-soon"
 

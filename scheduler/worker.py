@@ -16,11 +16,12 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, license_ends, limits, sign_in, slots
+from scheduler.services import access_goal, booking, health, holds, license_ends, limits, sign_in, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
 HEARTBEAT_SECONDS = 15
+SWEEP_SECONDS = 15  # so that a hold's time is back on offer well within a minute of its expiry
 PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
@@ -40,6 +41,7 @@ class Worker:
     def set_up(self) -> None:
         """Do once what must have been done before anybody may book."""
         self.plan_slots()
+        self.sweep_holds()
         self.measure_access()
         self.warn_of_ends()
         self.tidy()
@@ -54,6 +56,15 @@ class Worker:
 
     def plan_slots(self) -> None:
         plan_slots(self.engine, self.clock)
+
+    def sweep_holds(self) -> None:
+        """Put the times of expired holds back on offer, one calendar a transaction."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            therapist_ids = holds.overdue(session, now=now)
+        for therapist_id in therapist_ids:
+            with transaction(self.engine) as session:
+                holds.sweep(session, [therapist_id], now=now)
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
@@ -110,6 +121,7 @@ def run(worker: Worker) -> None:
     for tick, seconds, at_once in (
         (worker.deliver, DELIVER_SECONDS, ROUNDS),
         (worker.beat, HEARTBEAT_SECONDS, 1),
+        (worker.sweep_holds, SWEEP_SECONDS, 1),
         (worker.measure_access, ACCESS_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),

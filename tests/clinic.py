@@ -22,9 +22,10 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import access_goal, availability, booking, slots
+from scheduler.services import access_goal, availability, booking, holds, slots
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
+from scheduler.services.holds import Held, HoldTime
 from scheduler.worker import plan_slots
 
 LONG_AGO = date(2020, 1, 1)
@@ -186,6 +187,15 @@ class Clinic:
     def book(self, slot_id: str, kind: str = "Evaluation", **changes: Any) -> Visit:  # noqa: ANN401
         with transaction(self.engine) as session:
             return booking.book(session, self.request(slot_id, kind, **changes), keys=self.keys, now=self.clock.now())
+
+    def hold(self, slot_id: str, kind: str = "Evaluation", **who: str) -> Held:
+        """Keep a start; `who` may name the holder and the address."""
+        with transaction(self.engine) as session:
+            return holds.hold(session, HoldTime(slot_id, self.kinds[kind], **who), now=self.clock.now())
+
+    def release(self, token: str) -> None:
+        with transaction(self.engine) as session:
+            holds.release(session, token, now=self.clock.now())
 
     def cancel(self, token: str) -> Visit:
         with transaction(self.engine) as session:

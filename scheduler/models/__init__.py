@@ -13,7 +13,7 @@ from scheduler.models.accounts import (
     UsedChallenge,
 )
 from scheduler.models.audit import AuditEvent
-from scheduler.models.booking import Appointment, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models.booking import Appointment, Hold, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
 from scheduler.models.operations import BookingCount, Heartbeat
@@ -49,6 +49,7 @@ __all__ = [
     "ExplainerVersion",
     "Fate",
     "Heartbeat",
+    "Hold",
     "IdempotencyKey",
     "Kind",
     "License",

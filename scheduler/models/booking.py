@@ -15,10 +15,13 @@ from scheduler.models.practice import AppointmentType, Location, Therapist
 from scheduler.timeline import cell_of, next_cell
 from scheduler.words import folded
 
+EXPIRES = text("expires_at IS NOT NULL")
+
 
 class Status(StrEnum):
-    """FHIR R4 appointment status words. All but `cancelled` hold their slots."""
+    """FHIR R4 appointment status words, and `held` for a time that is kept. All but `cancelled` hold their slots."""
 
+    HELD = "held"
     BOOKED = "booked"
     ARRIVED = "arrived"
     FULFILLED = "fulfilled"
@@ -75,6 +78,9 @@ class Appointment(Base):
     `visit_version` rises with every move (messages are owed per version); `link_generation` with every new link.
     `explainer_version_id` is what the patient was shown; none means "not shown" (staff booked).
     `imported_as` is the visit's name in the program that the clinic moved in from.
+
+    While its status is `held` it is no visit yet but a start that is kept until `expires_at` (`Hold`): it knows nobody
+    and says nothing, which is why patient and needling are there for visits only. `booked_at` is then when it was held.
     """
 
     __tablename__ = "appointment"
@@ -85,15 +91,25 @@ class Appointment(Base):
         CheckConstraint(f"status IN ({one_of(Status)})", name="status_known"),
         CheckConstraint(f"needling IN ({one_of(Needling)})", name="needling_known"),
         CheckConstraint("(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_at_goes_with_status"),
+        CheckConstraint("(status = 'held') = (expires_at IS NOT NULL)", name="expires_at_goes_with_hold"),
+        CheckConstraint("(status = 'held') = (patient_id IS NULL)", name="patient_goes_with_visit"),
+        CheckConstraint("(status = 'held') = (needling IS NULL)", name="needling_goes_with_visit"),
+        CheckConstraint(
+            "status <> 'held' OR (note_sealed IS NULL AND cancel_reason_sealed IS NULL "
+            "AND explainer_version_id IS NULL AND imported_as IS NULL)",
+            name="hold_says_nothing",
+        ),
         CheckConstraint("visit_version >= 1", name="visit_version_positive"),
         CheckConstraint("link_generation >= 1", name="link_generation_positive"),
         Index(None, "therapist_id", "starts_at"),
         Index(None, "patient_id"),
         Index("uq_appointment_imported_as", "imported_as", unique=True),
         Index(None, "location_id", "starts_at"),
+        Index(None, "expires_at", sqlite_where=EXPIRES, postgresql_where=EXPIRES),
+        Index(None, "therapist_id", "expires_at", sqlite_where=EXPIRES, postgresql_where=EXPIRES),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    patient_id: Mapped[UUID] = mapped_column(ForeignKey("patient.id"))
+    patient_id: Mapped[UUID] = mapped_column(ForeignKey("patient.id"), nullable=True)
     therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
     location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
     appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"))
@@ -102,7 +118,7 @@ class Appointment(Base):
     ends_at: Mapped[datetime]
     buffer_minutes: Mapped[int]
     status: Mapped[str] = mapped_column(default=Status.BOOKED)
-    needling: Mapped[str]
+    needling: Mapped[str] = mapped_column(nullable=True)
     note_sealed: Mapped[bytes | None]
     visit_version: Mapped[int] = mapped_column(default=1)
     link_generation: Mapped[int] = mapped_column(default=1)
@@ -110,6 +126,7 @@ class Appointment(Base):
     cancelled_at: Mapped[datetime | None]
     cancel_reason_sealed: Mapped[bytes | None]
     imported_as: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
 
     therapist: Mapped[Therapist] = relationship(lazy="raise")
     location: Mapped[Location] = relationship(lazy="raise")
@@ -126,6 +143,19 @@ class Appointment(Base):
     def slots_end(self) -> datetime:
         """The end of the last cell that the visit holds, of which its own end plus the buffer needs at least a part."""
         return next_cell(self.ends_at + timedelta(minutes=self.buffer_minutes))
+
+
+class Hold(Base):
+    """What a held start is found by: its token, kept as a hash only, and who keeps how many.
+
+    The network address is a keyed hash, `holder_sha256` that of a browser session's random name; neither says who.
+    """
+
+    __tablename__ = "hold"
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    address_hash: Mapped[str | None] = mapped_column(index=True)
+    holder_sha256: Mapped[str | None] = mapped_column(index=True)
 
 
 class ManageLink(Base):

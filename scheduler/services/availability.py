@@ -28,12 +28,14 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlalchemy.orm import Session, aliased
 
-from scheduler.db import MICROSECOND, UtcDateTime
-from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotTaken, TooLate, TooSoon
+from scheduler.db import MICROSECOND, Span, UtcDateTime
+from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotHeld, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
+    Appointment,
     AppointmentType,
     AppointmentTypeLocation,
     AppointmentTypeTherapist,
@@ -55,6 +57,7 @@ REFUSALS: dict[type[NotBookable], str] = {
     NotLicensed: "Dry needling is not offered with this therapist at this location on that day.",
     NotOffered: "This therapist does not offer this kind of visit, or not at this location.",
     SlotTaken: "This time, or part of it, is taken.",
+    SlotHeld: "Somebody is booking this time at this moment. It may be free again in some minutes.",
 }
 
 
@@ -164,10 +167,20 @@ class Bookable:
     policy: ClinicPolicy
     location: Location
     therapist: Therapist
+    limits: frozenset[str] = frozenset()
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.kind.cells, self.kind.includes_needling, self.limits)
 
     @property
     def local_date(self) -> date:
         return self.slot.starts_at.astimezone(zone_of(self.location.time_zone)).date()
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the visit ends; the buffer after it is not part of it."""
+        return self.slot.starts_at + timedelta(minutes=self.kind.minutes)
 
 
 def search(session: Session, find: Find, *, now: datetime) -> Page:
@@ -178,7 +191,7 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
     terms = _terms(session, find)
     if not terms.offered or (find.language is not None and not terms.language_spoken):
         return Page([], None)
-    kind, (earliest, latest) = terms.kind, _bounds(terms, now, by_staff=find.by_staff)
+    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
     values = {
@@ -207,7 +220,7 @@ def soonest(session: Session, appointment_type_id: int, count: int, *, now: date
     Two queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
-    earliest, latest = _bounds(terms, now, by_staff=False)
+    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=False)
     statement = _soonest(terms.shape, count, session.get_bind().dialect.name)
     values = {"type": appointment_type_id, "earliest": earliest, "latest": latest}
     openings: dict[int, Openings] = {}
@@ -230,15 +243,25 @@ def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, no
 
 
 def require_bookable(
-    session: Session, slot_id: str, appointment_type_id: int, *, now: datetime, by_staff: bool = False
+    session: Session,
+    slot_id: str,
+    appointment_type_id: int,
+    *,
+    now: datetime,
+    by_staff: bool = False,
+    held: Appointment | None = None,
 ) -> Bookable:
     """Find a known start and ask the rules of search of it; raise Invalid for an unknown, NotBookable for a refused.
 
-    To patients a start at a place that is not open online is unknown.
+    To patients a start at a place that is not open online is unknown. Whoever asks has `held` this very start, if so:
+    its cells are theirs, and the notice counts from when it was held, until the visit would begin.
     """
     name = SlotName.parse(slot_id)
     terms = _terms(session, Find(appointment_type_id))
-    earliest, latest = _bounds(terms, now, by_staff=by_staff)
+    kind = terms.kind
+    earliest, latest = _bounds(terms.policy, kind, now, by_staff=by_staff)
+    if held is not None:
+        earliest = max(now, _bounds(terms.policy, kind, held.booked_at, by_staff=by_staff)[0])
     values = {
         "type": appointment_type_id,
         "earliest": earliest,
@@ -251,10 +274,72 @@ def require_bookable(
     if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
-    for refusal, rule_kept in zip(_rules(terms.shape), kept, strict=True):
-        if not rule_kept:
+    for rule, rule_kept in zip(_rules(terms.shape), kept, strict=True):
+        refusal = rule if rule_kept or rule is not SlotTaken else _in_the_way(session, name, kind.cells, held, now)
+        if not rule_kept and refusal is not None:
             raise refusal(REFUSALS[refusal])
-    return Bookable(name, terms.kind, terms.policy, location, therapist)
+    return Bookable(name, kind, terms.policy, location, therapist, terms.limits)
+
+
+def _in_the_way(
+    session: Session, name: SlotName, cells: int, held: Appointment | None, now: datetime
+) -> type[NotBookable] | None:
+    """What keeps a visit of so many cells from a start that search does not offer: nothing, where a hold has expired.
+
+    That one is swept before the cells are claimed. Nor is one's own in the way, unless it is too short.
+    """
+    end = name.starts_at + cells * CELL
+    if held is not None and held.slots_end >= end:
+        return None
+    live = case((Appointment.expires_at > now, 1))
+    cell = select(func.count(), func.count(Appointment.id), func.count(live)).select_from(Slot)
+    free_or_held = cell.outerjoin(Appointment, Appointment.id == Slot.appointment_id).where(
+        Slot.therapist_id == name.therapist_id,
+        Slot.location_id == name.location_id,
+        Slot.starts_at >= name.starts_at,
+        Slot.starts_at < end,
+        or_(Slot.appointment_id.is_(None), Appointment.expires_at.is_not(None)),
+    )
+    usable, held_cells, held_still = session.execute(free_or_held).one()
+    if usable < cells or not held_cells:
+        return SlotTaken
+    return SlotHeld if held_still else None
+
+
+def open_starts(session: Session, like: Bookable, until: datetime, *, now: datetime) -> int:
+    """How many starts of this kind this location would have, as late as `until`, if no time were held."""
+    kind = like.kind
+    earliest, latest = _bounds(like.policy, kind, now, by_staff=False)
+    values = {
+        "type": kind.id,
+        "location": like.location.id,
+        "earliest": earliest,
+        "latest": min(latest, until),
+        "end": until + kind.cells * CELL,
+        "now": now,
+    }
+    return int(session.execute(_open_starts(like.shape), values).scalar_one())
+
+
+@cache
+def _open_starts(shape: Shape) -> Select[Any]:
+    """Count the cells from which so many follow each other, each of them free or held."""
+    bounds = {name: bindparam(name, type_=UtcDateTime()) for name in ("earliest", "latest", "end", "now")}
+    there = (WISHES["location"], Slot.starts_at >= bounds["earliest"], Slot.starts_at < bounds["end"], _limited(shape))
+    columns = (Slot.therapist_id, Slot.starts_at, Slot.needling)
+    free = select(*columns).where(Slot.fit > literal_column("0"), *there)
+    live = select(Appointment.id).where(Appointment.expires_at > bounds["now"])
+    kept = select(*columns).where(Slot.appointment_id.is_not(None), Slot.appointment_id.in_(live), *there)
+    cell = union_all(free, kept).subquery()
+    last = func.lead(cell.c.starts_at, shape.cells - 1, type_=UtcDateTime()).over(
+        partition_by=cell.c.therapist_id, order_by=cell.c.starts_at
+    )
+    start = select(cell, last.label("last")).subquery()
+    return select(func.count()).where(
+        start.c.last == start.c.starts_at + literal((shape.cells - 1) * CELL, Span()),
+        start.c.starts_at <= bounds["latest"],
+        start.c.needling.is_(true()) if shape.needling else true(),
+    )
 
 
 # Statements are put together once for each shape of question: that costs more than asking them.
@@ -266,24 +351,27 @@ def _rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
     use the partial index.
     """
     enough: ColumnElement[int] = literal_column(str(shape.cells))
-    offered = and_(true(), *(LIMITS[limit] for limit in sorted(shape.limits)))
     return {
         TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
         TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
         NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
-        **({NotOffered: offered} if shape.limits else {}),
+        **({NotOffered: _limited(shape)} if shape.limits else {}),
         SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
     }
 
 
-def _bounds(terms: Terms, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
+def _limited(shape: Shape) -> ColumnElement[bool]:
+    """Whether who has a cell offers the kind of visit, and where it is."""
+    return and_(true(), *(LIMITS[limit] for limit in sorted(shape.limits)))
+
+
+def _bounds(policy: ClinicPolicy, kind: AppointmentType, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
     """The first and the last start that patients may book now; staff, from the quarter hour that is running on.
 
     A kind of visit may have its own notice, and a nearer horizon than the clinic's.
     """
     if by_staff:
         return cell_of(now), now + LONGEST_PLAN
-    policy, kind = terms.policy, terms.kind
     notice = policy.booking_notice_minutes if kind.notice_minutes is None else kind.notice_minutes
     days = min(policy.booking_horizon_days, kind.horizon_days or policy.booking_horizon_days)
     return now + timedelta(minutes=notice), now + timedelta(days=days)

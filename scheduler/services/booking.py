@@ -12,9 +12,10 @@ from scheduler.db import insert_into
 from scheduler.errors import Invalid, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
-from scheduler.services import audit, availability, explainer, licensing, limits, notices, reminders, slots
+from scheduler.services import audit, availability, explainer, holds, licensing, limits, notices, reminders, slots
 from scheduler.services.audit import PATIENT, Actor
-from scheduler.services.availability import Bookable
+from scheduler.services.availability import Bookable, SlotName
+from scheduler.services.holds import Keeper
 from scheduler.timeline import DAY
 
 KEYS_KEPT = timedelta(days=7)
@@ -52,6 +53,7 @@ class BookVisit:
     note: str | None
     repeatable: Repeatable
     address: str | None = None  # of the network, already hashed; None where bookings are not limited
+    keeper: Keeper = holds.NOBODY  # who keeps the start, if anybody does
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Visit:
 def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) -> Visit:
     """Store a visit that nobody else can have, with its link, its messages owed and its audit row.
 
-    The same key and body gives the same visit as it then stands. Raises Invalid for the key with another body and for
+    The same key and body gives the same visit as it then stands. What the patient held is given up for it; a hold that
+    is unknown or expired counts as none. Raises Invalid for the key with another body and for
     an unknown slot, type or explainer; a NotBookable when the rules or the race say no; TooMany for an address that
     books without end.
     """
@@ -86,7 +89,8 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
     shown = explainer.shown(session, request.explainer_version, request.explainer_language, now=now)
-    start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now)
+    held = holds.take(session, request.slot_id, request.keeper, now=now)
+    start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now, held=held)
     patient = _new_patient(request.patient, now)
     visit = _store(session, appointment_id, request, start, patient, shown, by=PATIENT, keys=keys, now=now)
     if request.address is not None:  # last, since it locks the address's row until the end
@@ -103,6 +107,7 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
     earlier = _claim_key(session, request.repeatable, appointment_id, now)
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
+    holds.sweep(session, [SlotName.parse(request.slot_id).therapist_id], now=now)
     start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now, by_staff=True)
     if isinstance(request.patient, PatientDetails):
         patient = _new_patient(request.patient, now)
@@ -172,8 +177,7 @@ def _store(
     keys: Keyring,
     now: datetime,
 ) -> Visit:
-    """Claim the cells and write all that a visit has."""
-    slots.lock(session, [start.therapist.id])
+    """Claim the cells and write all that a visit has. The therapist must be locked."""
     needling = start.kind.includes_needling
     licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
     appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
@@ -207,7 +211,7 @@ def _visit_of(
         explainer_version_id=shown.id if shown else None,
         explainer_version=shown,
         starts_at=start.slot.starts_at,
-        ends_at=start.slot.starts_at + timedelta(minutes=start.kind.minutes),
+        ends_at=start.ends_at,
         buffer_minutes=start.kind.buffer_minutes,
         status=Status.BOOKED,
         needling=request.needling,

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scheduler.db import database_now, insert_into
-from scheduler.models import Appointment, Channel, ChannelState, Fate, Heartbeat, OutboxMessage, Slot
+from scheduler.models import Appointment, Channel, ChannelState, Fate, Heartbeat, OutboxMessage, Slot, Status
 
 WORKER = "worker"
 SILENCE_ALLOWED = timedelta(seconds=120)
@@ -28,8 +28,11 @@ def silence(session: Session) -> timedelta | None:
 def figures(session: Session, *, now: datetime) -> dict[tuple[str, str], float]:
     """Return what `/metrics` shows, as {(name, status label or ""): value}, counted from the rows at this moment."""
     counted: dict[tuple[str, str], float] = {}
-    for status, count in session.execute(select(Appointment.status, func.count()).group_by(Appointment.status)):
+    visits = select(Appointment.status, func.count()).where(Appointment.status != Status.HELD)
+    for status, count in session.execute(visits.group_by(Appointment.status)):
         counted["appointments", status] = count
+    held = select(func.count()).where(Appointment.expires_at.is_not(None))
+    counted["holds", ""] = session.execute(held).scalar_one()
     for status, count in session.execute(select(OutboxMessage.status, func.count()).group_by(OutboxMessage.status)):
         counted["outbox_messages", status] = count
     due = select(func.min(OutboxMessage.due_at)).where(OutboxMessage.status == Fate.OWED, OutboxMessage.due_at <= now)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from scheduler.errors import Invalid, NotBookable, SlotTaken, TooLate, TooSoon
-from scheduler.models import Appointment, AppointmentType, Location, Slot, Therapist
+from scheduler.errors import Invalid, NotBookable, SlotHeld, SlotTaken, TooLate, TooSoon
+from scheduler.models import Appointment, AppointmentType, Location, Slot, Status, Therapist
 from scheduler.services import availability, consequences
 from scheduler.services.availability import SlotName
 from scheduler.services.consequences import Imagined, Why
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NOT_ONLINE = "not-online"
     TOO_SOON = "too-soon"
     TOO_LATE = "too-late"
+    HELD = "held"
     TAKEN = "taken"
     TAKEN_SOON = "taken-soon"
     NOT_PLANNED = "not-planned"
@@ -73,34 +74,39 @@ def why(session: Session, question: Question, *, now: datetime) -> Verdict:
             session, str(question.start), question.appointment_type_id, now=now, by_staff=question.by_staff
         )
     except (NotBookable, Invalid) as refusal:
-        return _refused(session, visit, refusal, until)
+        return _refused(session, visit, refusal, until, now)
     return Verdict(Reason.OFFERED, until)
 
 
-def _refused(session: Session, visit: Imagined, refusal: NotBookable | Invalid, until: datetime) -> Verdict:
+def _refused(
+    session: Session, visit: Imagined, refusal: NotBookable | Invalid, until: datetime, now: datetime
+) -> Verdict:
     """What booking says of a time that the plan has."""
     match refusal:
         case TooSoon():
             return Verdict(Reason.TOO_SOON, until)
         case TooLate():
             return Verdict(Reason.TOO_LATE, until)
-        case SlotTaken():
-            return _taken(session, visit, until)
+        case SlotTaken() | SlotHeld():
+            return _taken(session, visit, until, now)
         case _:  # no cell is there yet
             return Verdict(Reason.NOT_PLANNED, until)
 
 
-def _taken(session: Session, visit: Imagined, until: datetime) -> Verdict:
-    """The first other visit within the time that this one would need."""
+def _taken(session: Session, visit: Imagined, until: datetime, now: datetime) -> Verdict:
+    """The first other visit, or time that is held, within the time that this one would need."""
     other = session.scalars(
         select(Appointment)
         .join(Slot, Slot.appointment_id == Appointment.id)
         .where(Slot.therapist_id == visit.therapist_id, Slot.starts_at >= visit.starts_at, Slot.starts_at < until)
+        .where(or_(Appointment.expires_at.is_(None), Appointment.expires_at > now))
         .order_by(Slot.starts_at)
         .limit(1)
     ).first()
     if other is None:
         return Verdict(Reason.NOT_PLANNED, until)
+    if other.status == Status.HELD:
+        return Verdict(Reason.HELD, until)
     reason = Reason.TAKEN if other.slots_start <= visit.starts_at else Reason.TAKEN_SOON
     return Verdict(reason, until, other.slots_start, other.slots_end)
 

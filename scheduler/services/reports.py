@@ -269,8 +269,10 @@ def utilization(session: Session, wanted: Wanted) -> dict[Where, Cells]:
     month = _months(wanted)
     cells = and_(Slot.therapist_id == Therapist.id, Slot.starts_at >= month.c.begins, Slot.starts_at < month.c.ends)
     keys = (Slot.location_id, Slot.therapist_id, month.c.named)
+    held = select(Appointment.id).where(Appointment.expires_at.is_not(None))
+    visited = case((and_(Slot.appointment_id.is_not(None), Slot.appointment_id.not_in(held)), 1))
     counted = (
-        select(*keys, func.count(), func.count(Slot.appointment_id))
+        select(*keys, func.count(), func.count(visited))
         .select_from(month.join(Therapist, _of_therapist(Therapist.id, wanted)).join(Slot, cells))
         .join(Location, and_(Location.id == Slot.location_id, _at_places(month, wanted)))
         .group_by(*keys)
@@ -369,6 +371,7 @@ def _visits(wanted: Wanted, *what: Asked) -> Select[Any]:
         Appointment.location_id == Location.id,
         Appointment.starts_at >= month.c.begins,
         Appointment.starts_at < month.c.ends,
+        Appointment.status != Status.HELD,
         _of_therapist(Appointment.therapist_id, wanted),
     )
     return (

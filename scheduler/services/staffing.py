@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, true
 from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
-from scheduler.models import Appointment, License, StateRule, Therapist, TherapistLanguage, WorkingHours
+from scheduler.models import Appointment, License, StateRule, Status, Therapist, TherapistLanguage, WorkingHours
 from scheduler.services import audit, consequences, edits
 from scheduler.services.audit import Actor
 from scheduler.services.licensing import PT
@@ -51,9 +51,10 @@ def works_only_at(places: Places) -> ColumnElement[bool]:
     """Therapists who have hours and visits at none but these places; they may have none yet."""
     if places is None:
         return true()
+    visited = select(Appointment.therapist_id).where(Appointment.status != Status.HELD)
     return and_(
         Therapist.id.not_in(select(WorkingHours.therapist_id).where(WorkingHours.location_id.not_in(places))),
-        Therapist.id.not_in(select(Appointment.therapist_id).where(Appointment.location_id.not_in(places))),
+        Therapist.id.not_in(visited.where(Appointment.location_id.not_in(places))),
     )
 
 

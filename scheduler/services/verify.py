@@ -17,6 +17,7 @@ from scheduler.models import (
     AuditEvent,
     ExplainerVersion,
     Fate,
+    Hold,
     IdempotencyKey,
     Kind,
     Location,
@@ -31,6 +32,7 @@ from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_o
 
 Rows = Select[Any]
 LIVE = Appointment.status != Status.CANCELLED
+VISIT = Appointment.status != Status.HELD
 OWED = OutboxMessage.status == Fate.OWED
 
 
@@ -46,12 +48,13 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
     """Yield one finding for each rule, in the order of the invariants (docs/architecture.md); 0 is the promise."""
     yield Finding("visits that overlap another visit of the same therapist", _overlapping(session))
     yield Finding("visits that do not hold exactly their own slots", _without_their_slots(session))
+    yield Finding("holds that no token finds, and tokens of what is not held", _half_holds(session))
     yield Finding("slots held by a cancelled visit", _count(session, _held_by_cancelled()))
     yield Finding("visits ahead that the therapist is not licensed for", _unlicensed(session, now))
     yield Finding("free slots ahead that are not in the plan", slots.count_unplanned(session, now=now))
     yield Finding("free slots whose fit is not what a recount gives", slots.count_misfits(session))
     yield Finding("visits without a link", _count(session, _visits_without(ManageLink.appointment_id)))
-    yield Finding("visits without an audit row of their booking", _count(session, _unaudited("booked", true())))
+    yield Finding("visits without an audit row of their booking", _count(session, _unaudited("booked", VISIT)))
     yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited("cancelled", ~LIVE)))
     yield Finding("idempotency keys without their visit", _count(session, _orphaned_keys()))
     yield Finding(
@@ -120,6 +123,14 @@ def _without_their_slots(session: Session) -> int:
     return broken
 
 
+def _half_holds(session: Session) -> int:
+    """That one outlived its expiry is no violation: without a worker it stays until its therapist's time is claimed."""
+    found = exists().where(Hold.appointment_id == Appointment.id)
+    held = exists().where(Appointment.id == Hold.appointment_id, ~VISIT)
+    lost = _count(session, select(Appointment.id).where(~VISIT, ~found))
+    return lost + _count(session, select(Hold.appointment_id).where(~held))
+
+
 def _held_by_cancelled() -> Rows:
     return select(Slot.starts_at).join(Appointment, Appointment.id == Slot.appointment_id).where(~LIVE)
 
@@ -147,7 +158,7 @@ def _unlicensed(session: Session, now: datetime) -> int:
 
 
 def _visits_without(column: InstrumentedAttribute[UUID]) -> Rows:
-    return select(Appointment.id).where(~exists().where(column == Appointment.id))
+    return select(Appointment.id).where(VISIT, ~exists().where(column == Appointment.id))
 
 
 def _unaudited(action: str, visits: ColumnElement[bool]) -> Rows:

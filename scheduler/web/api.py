@@ -1,6 +1,7 @@
 """The JSON API, /api/v1: the contract with other programs."""
 
 import re
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -12,11 +13,12 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
-from scheduler.services import access_goal, availability, booking, claims, explainer, practice
+from scheduler.services import access_goal, availability, booking, claims, explainer, holds, practice
 from scheduler.services.availability import Find, Offer, SlotName
+from scheduler.services.holds import HoldTime, Keeper
 from scheduler.web import problems, schemas, shapes
 from scheduler.web.context import context
-from scheduler.web.limiting import hashed_address
+from scheduler.web.limiting import counted_address
 
 KEY = re.compile(r"[\x20-\x7e]{8,255}")
 api = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Booking")
@@ -136,6 +138,33 @@ def current_explainer(query_data: schemas.ExplainerQuery) -> Response:
     return _json({"version": shown.version, "language": shown.language, "title": shown.title, "sections": sections})
 
 
+@api.post("/holds")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.input(schemas.HoldBody, location="json")
+@api.output(schemas.HoldOut, status_code=201)
+def hold(json_data: schemas.HoldBody, _query: schemas.NoQuery) -> Response:
+    """Keep a start for some minutes: nobody else sees or books it. Past the limits (429) booking works without."""
+    now = context().clock.now()
+    wish = HoldTime(json_data.slot, json_data.appointment_type, json_data.holder, counted_address())
+    try:
+        with transaction(context().engine) as session:
+            held = holds.hold(session, wish, now=now)
+    except NotBookable as refusal:
+        return _refused(refusal, json_data, now)
+    expires_at = shapes.local(held.expires_at, held.start.location.time_zone)
+    return _unkept(_json({"hold": held.token, "expires_at": expires_at}, 201))
+
+
+@api.delete("/holds/<hold>")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.output({}, status_code=204)
+def release(hold: str, _query: schemas.NoQuery) -> Response:
+    """Give a held start up; the answer is the same when it is gone already."""
+    with transaction(context().engine) as session:
+        holds.release(session, hold, now=context().clock.now())
+    return _unkept(Response(status=204))
+
+
 @api.post("/appointments")
 @api.input(schemas.NoQuery, location="query", arg_name="_query")
 @api.input(schemas.BookBody, location="json")
@@ -148,9 +177,7 @@ def book(json_data: schemas.BookBody, _query: schemas.NoQuery) -> Response:
             visit = booking.book(session, _command(json_data), keys=keys, now=now)
             return _visit(visit, status=201)
     except NotBookable as refusal:
-        with reading(engine) as session:
-            others = availability.alternatives(session, json_data.slot, json_data.appointment_type, now=now)
-        return problems.problem(409, refusal.code, str(refusal), alternatives=[_offer(offer) for offer in others])
+        return _refused(refusal, json_data, now)
 
 
 @api.get("/appointments/<token>")
@@ -173,6 +200,19 @@ def cancel(token: str, json_data: schemas.CancelBody, _query: schemas.NoQuery) -
         return _visit(booking.cancel(session, token, json_data.reason, keys=keys, now=now))
 
 
+def _refused(refusal: NotBookable, asked: schemas.BookBody | schemas.HoldBody, now: datetime) -> Response:
+    """Say why a known start cannot be had, and which others can."""
+    with reading(context().engine) as session:
+        others = availability.alternatives(session, asked.slot, asked.appointment_type, now=now)
+    return problems.problem(409, refusal.code, str(refusal), alternatives=[_offer(offer) for offer in others])
+
+
+def _unkept(answer: Response) -> Response:
+    """What holds a token is kept by no cache."""
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 def _command(body: schemas.BookBody) -> booking.BookVisit:
     patient = booking.PatientDetails(
         name=body.patient.name,
@@ -192,7 +232,8 @@ def _command(body: schemas.BookBody) -> booking.BookVisit:
         needling=body.needling,
         note=body.note,
         repeatable=_repeatable(),
-        address=hashed_address() if context().settings.rate_limits else None,
+        address=counted_address(),
+        keeper=Keeper(token=body.hold),
     )
 
 
@@ -221,9 +262,7 @@ def _visit(visit: booking.Visit, status: int = 200) -> Response:
         "token": token,
         "manage_url": f"{context().settings.base_url}/appointments/{token}",
     }
-    answer = _json(body, status)
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    return _unkept(_json(body, status))
 
 
 def _offer(offer: Offer) -> dict[str, Any]:

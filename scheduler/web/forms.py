@@ -16,6 +16,7 @@ from wtforms.validators import DataRequired, StopValidation
 
 from scheduler.models import Needling
 from scheduler.services.booking import Repeatable
+from scheduler.services.holds import Keeper
 from scheduler.web import schemas
 from scheduler.words import LANGUAGES
 
@@ -27,6 +28,7 @@ NEEDLES = {
 
 
 KEY = re.compile(r"[0-9a-f]{32}")
+HOLDER = re.compile(schemas.HOLDER)
 
 
 def new_key() -> str:
@@ -97,6 +99,8 @@ class BookingForm(Form):
         csrf = False
 
     key = HiddenField()
+    hold = HiddenField()
+    holder = HiddenField()
     explainer_version = HiddenField()
     name = StringField(_("Your name"), [Like(schemas.Name, _("Write your name."))])
     email = EmailField(
@@ -125,6 +129,15 @@ class BookingForm(Form):
         _("I was shown what dry needling is. This is not consent to treatment."),
         [DataRequired(_("Please read the short text above and tick this box."))],
     )
+
+    def keeper(self) -> Keeper:
+        """Who fills this in, as far as holds know them: where no script named the browser session, this form's key."""
+        holder = next((name for name in (self.holder.data, self.key.data) if HOLDER.fullmatch(name or "")), None)
+        return Keeper(self.hold.data or None, holder)
+
+    def typed(self) -> list[Any]:
+        """What makes the same form twice one booking: a time that is kept anew makes no other one."""
+        return [field.data for field in self if field not in (self.key, self.hold, self.holder)]
 
     def read_again(self) -> None:
         """Ask for the tick anew: the text has changed since it was shown."""

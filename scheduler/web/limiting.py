@@ -15,10 +15,10 @@ IPV4 = 4
 
 
 def install(app: Flask) -> None:
-    """Brake every route that takes POST; call it when all routes are known."""
+    """Brake every route that changes anything; call it when all routes are known."""
     limiter = Limiter(network, app=app, storage_uri="memory://")
-    posts = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
-    for endpoint in posts:
+    changing = {rule.endpoint for rule in app.url_map.iter_rules() if {"POST", "DELETE"} & (rule.methods or set())}
+    for endpoint in changing:
         view: Any = limiter.limit(ATTEMPTS)(app.view_functions[endpoint])
         app.view_functions[endpoint] = view
 
@@ -26,6 +26,11 @@ def install(app: Flask) -> None:
 def hashed_address() -> str:
     """The caller's address under the clinic's key: enough to count by, useless to find a person by."""
     return hmac.digest(context().settings.secret_key.encode(), network().encode(), "sha256").hex()
+
+
+def counted_address() -> str | None:
+    """The caller's address as limits count it; None where the clinic has limits off."""
+    return hashed_address() if context().settings.rate_limits else None
 
 
 def network() -> str:

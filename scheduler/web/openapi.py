@@ -24,12 +24,12 @@ EXAMPLE = {
 }
 EVERYWHERE = {422: "A value or field is invalid or unknown; errors names it", 503: "Not possible now: Retry-After"}
 BY_TOKEN = {404: "There is no visit with this token"}
+CHANGING = {429: "Too many requests, or past a limit: Retry-After"}
 WITH_BODY = {
     400: "The body is missing, malformed or no JSON object",
     409: "The calendar as it stands says no; type ends in the reason, alternatives holds up to three other times",
     413: "The body is larger than 64 KiB",
     415: "The body is not sent as application/json",
-    429: "Too many requests: Retry-After",
 }
 
 
@@ -42,7 +42,7 @@ def describe(spec: Any) -> Any:  # noqa: ANN401 a dict, as the JSON form of the 
     spec["components"]["schemas"].update({f"Problem.{name}": schema for name, schema in nested.items()})
     for path, operations in spec["paths"].items():
         for method, operation in operations.items():
-            if method in {"get", "post"}:
+            if method in {"get", "post", "delete"}:
                 _add_problems(path, method, operation)
     booking = spec["paths"]["/api/v1/appointments"]["post"]
     booking.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
@@ -53,6 +53,7 @@ def describe(spec: Any) -> Any:  # noqa: ANN401 a dict, as the JSON form of the 
 
 def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
     problems = EVERYWHERE | (BY_TOKEN if "{token}" in path else {}) | (WITH_BODY if method == "post" else {})
+    problems |= CHANGING if method != "get" else {}
     for status, meaning in sorted(problems.items()):
         operation["responses"][str(status)] = {
             "description": meaning,

@@ -17,6 +17,7 @@ from scheduler.web.problems import TITLES
 ops = APIBlueprint("ops", __name__, enable_openapi=False)
 HELP = {
     "appointments": "Visits by status",
+    "holds": "Times that are kept while somebody books",
     "outbox_messages": "Messages by fate",
     "outbox_oldest_due_seconds": "Age of the oldest message that is due and not sent",
     "mail_failures_in_a_row": "Tries to send mail that failed since the last that went well",

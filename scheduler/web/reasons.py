@@ -22,6 +22,7 @@ SENTENCES = {
     Reason.NOT_ONLINE: _("The location is not open for online booking; staff can book it."),
     Reason.TOO_SOON: _("It has begun, or is sooner than patients may book online."),
     Reason.TOO_LATE: _("It is further ahead than can be booked yet."),
+    Reason.HELD: _("Somebody is booking it at this moment. It may be free again in some minutes."),
     Reason.TAKEN: _("Another visit has the time from %(taken_from)s until %(taken_until)s."),
     Reason.TAKEN_SOON: _("Too short: the visit would need it until %(until)s, and another begins at %(taken_from)s."),
     Reason.NOT_PLANNED: _("The calendar is not made that far yet. It goes on every quarter of an hour."),

@@ -19,6 +19,7 @@ from scheduler import accepted
 from scheduler.models import Needling
 
 ID = r"[1-9][0-9]{0,8}"
+HOLDER = r"[0-9A-Za-z_-]{16,100}"
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 LONGEST_INSTANT = 40
 
@@ -100,6 +101,7 @@ Phone = Annotated[
     AfterValidator(accepted.phone),
 ]
 Text = Annotated[str, StringConstraints(strict=True, max_length=500), AfterValidator(accepted.plain_text)]
+SlotId = Annotated[str, StringConstraints(strict=True, max_length=100)]
 BirthDate = Annotated[date, BeforeValidator(_birth_date, json_schema_input_type=str)]
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -165,8 +167,16 @@ class RemindersBody(Strict):
     sms: Flag = False
 
 
+class HoldBody(Strict):
+    """`holder` is a random name that a browser session gives itself: the same holder keeps the same start anew."""
+
+    slot: SlotId
+    appointment_type: Id
+    holder: Annotated[str, StringConstraints(strict=True, pattern=f"^{HOLDER}$")] | None = None
+
+
 class BookBody(Strict):
-    slot: Annotated[str, StringConstraints(strict=True, max_length=100)]
+    slot: SlotId
     appointment_type: Id
     hold: Annotated[str, StringConstraints(strict=True)] | None = None
     patient: PatientBody
@@ -293,6 +303,15 @@ class ExplainerOut(BaseModel):
     language: str
     title: str
     sections: list[SectionOut]
+
+
+class HoldOut(BaseModel):
+    """A start that is kept; `hold` is the only name of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hold: str
+    expires_at: AwareDatetime
 
 
 class VisitOut(BaseModel):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
@@ -11,19 +11,21 @@ from flask_babel import gettext
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
-from scheduler import calendars
+from scheduler import calendars, words
 from scheduler.calendars import Entry
 from scheduler.db import reading, transaction
-from scheduler.errors import Invalid, NotBookable
+from scheduler.errors import Invalid, NotBookable, TooMany
 from scheduler.models import AppointmentType, ClinicPolicy, Needling, Status
-from scheduler.services import availability, booking, explainer, practice
+from scheduler.services import availability, booking, explainer, holds, practice
 from scheduler.services.availability import Find, Offer, Page, SlotName
 from scheduler.services.booking import BookVisit, PatientDetails
+from scheduler.services.holds import HoldTime, Keeper
 from scheduler.web import schemas
 from scheduler.web.context import context
 from scheduler.web.forms import BookingForm, new_key, repeatable
 from scheduler.web.language import language
-from scheduler.web.limiting import hashed_address
+from scheduler.web.limiting import counted_address
+from scheduler.web.requests import CONTENT_SECURITY_POLICY
 from scheduler.web.shared import shared
 from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_visit
 
@@ -32,6 +34,8 @@ TIMES_ON_A_PAGE = 120
 UNKNOWN = "There is nothing with this number."  # pages name the field only
 SHORT = "in-short"
 REVIEW = "review"
+KEEP, KEEP_ON = "keep", "keep-on"  # of the page with the form, and of the one that shows it again
+MAY_FETCH = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"  # for the script that keeps a time
 
 
 @visits.get("/book")
@@ -64,22 +68,28 @@ def times() -> str:
 
 @visits.get("/book/<slot>")
 def details(slot: str) -> Response:
-    """Who comes, with the short explainer above."""
-    form = BookingForm(data={"key": new_key(), "language": language(), "needling": Needling.TALK_FIRST.value})
+    """Who comes, with the short explainer above. Looking keeps no time; the page's script or a button asks for that."""
+    begun = {"key": new_key(), "hold": _asked("hold"), "language": language()}
+    form = BookingForm(data=begun | {"needling": Needling.TALK_FIRST.value})
     return _page("patient/details.html", slot, form)
 
 
 @visits.post("/book/<slot>")
 def book(slot: str) -> BaseResponse:
-    """Check what was typed, show it again to be looked over, or book: as the button that was pressed says."""
-    form = BookingForm()
-    step = request.form.get("step")
-    if step == "change":
+    """Keep the time, check what was typed, show it again to be looked over, or book: as the button pressed says."""
+    form, step = BookingForm(), request.form.get("step")
+    if step not in {"change", "book"}:
+        refusal = _keep(slot, form, anew=step in {KEEP, KEEP_ON})
+        if refusal is not None:
+            return _taken(slot, form, refusal)
+    if step in {"change", KEEP}:
         return _page("patient/details.html", slot, form)
     if not form.validate():
         return _page("patient/details.html", slot, form, status=422)
-    if step != "book":
-        return _page("patient/check.html", slot, form)
+    return _booked(slot, form) if step == "book" else _page("patient/check.html", slot, form)
+
+
+def _booked(slot: str, form: BookingForm) -> BaseResponse:
     try:
         with transaction(context().engine) as session:
             command = _command(slot, _kind_id(practice.appointment_types(session)), form)
@@ -209,13 +219,18 @@ class _Wanted:
     therapist: str
     version: str
     sections: list[dict[str, str]]
+    time_zone: str
+    kept: timedelta | None
+    kept_until: str
 
 
-def _wanted(slot: str) -> _Wanted:
-    """Raise Invalid for a slot that never was, NotBookable for one that cannot be had now."""
+def _wanted(slot: str, keeper: Keeper) -> _Wanted:
+    """Raise Invalid for a slot that never was, NotBookable for one that cannot be had now by who may keep it."""
     now = context().clock.now()
     with reading(context().engine) as session:
-        bookable = availability.require_bookable(session, slot, _kind_id(practice.appointment_types(session)), now=now)
+        kind_id = _kind_id(practice.appointment_types(session))
+        held = holds.find(session, slot, kind_id, keeper, now=now)
+        bookable = availability.require_bookable(session, slot, kind_id, now=now, held=held)
         version = explainer.current(session, language())
         short = [section for section in version.sections if section["id"] in {SHORT, REVIEW}]
     return _Wanted(
@@ -225,18 +240,47 @@ def _wanted(slot: str) -> _Wanted:
         bookable.therapist.name,
         version.version,
         short,
+        bookable.location.time_zone,
+        held.expires_at - now if held and held.expires_at else None,
+        words.hour(held.expires_at, bookable.location.time_zone, language()) if held and held.expires_at else "",
     )
+
+
+def _keep(slot: str, form: BookingForm, *, anew: bool) -> NotBookable | None:
+    """Keep the time for who fills in the form, unless they do already; what they kept before is given up.
+
+    Returns why it cannot be had. Past the limits nothing is kept, and booking goes on without; so it does for a form
+    that lost its key, as nobody could be told to keep it.
+    """
+    now, keeper, kept = context().clock.now(), form.keeper(), None
+    if keeper.holder is None:
+        return None
+    try:
+        with transaction(context().engine) as session:
+            kind_id = _kind_id(practice.appointment_types(session))
+            kept = holds.find(session, slot, kind_id, keeper, now=now)
+            if kept is None or anew:
+                wish = HoldTime(slot, kind_id, keeper.holder, counted_address(), instead=keeper.token)
+                form.hold.data = holds.hold(session, wish, now=now).token
+    except TooMany:
+        return None
+    except NotBookable as refusal:
+        return None if kept is not None else refusal  # it stays theirs as long as it was
+    return None
 
 
 def _page(template: str, slot: str, form: BookingForm, status: int = 200) -> Response:
     """A step of booking this slot; a time that is gone is told kindly, whichever step it is."""
     try:
-        wanted = _wanted(slot)
+        wanted = _wanted(slot, form.keeper())
     except NotBookable as refusal:
         return _taken(slot, form, refusal)
     if not form.acknowledged.data:
         form.explainer_version.data = wanted.version  # what they are shown now is what they tick
-    return make_response(render_template(template, wanted=wanted, clinic=wanted.clinic, form=form, slot=slot), status)
+    if wanted.kept is None:
+        form.hold.data = ""
+    page = render_template(template, wanted=wanted, clinic=wanted.clinic, form=form, slot=slot)
+    return make_response(page, status, {"Content-Security-Policy": MAY_FETCH})
 
 
 def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
@@ -246,7 +290,7 @@ def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
         clinic = practice.policy(session)
         offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
         others = [shown_offer(offer, now) for offer in once(offers)]
-    page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form)
+    page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form, slot=slot)
     return make_response(page, 409)
 
 
@@ -261,7 +305,6 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
         remind_by_email=form.email.data is not None,
         remind_by_sms=False,
     )
-    typed = (field.data for field in form if field is not form.key)
     return BookVisit(
         slot_id=slot,
         appointment_type_id=kind_id,
@@ -270,8 +313,9 @@ def _command(slot: str, kind_id: int, form: BookingForm) -> BookVisit:
         explainer_language=language(),
         needling=Needling(form.needling.data),
         note=form.note.data,
-        repeatable=repeatable("page", form.key.data, slot, request.args.get("type"), *typed),
-        address=hashed_address() if context().settings.rate_limits else None,
+        repeatable=repeatable("page", form.key.data, slot, request.args.get("type"), *form.typed()),
+        address=counted_address(),
+        keeper=form.keeper(),
     )
 
 

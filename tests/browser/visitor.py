@@ -97,8 +97,11 @@ class Visitor:
         return found[1]
 
     def is_beaten_to(self, slot: str) -> None:
-        """Somebody else books this time over the API."""
+        """Somebody else books this time over the API, once what this page holds of it is over."""
         with self.server.client() as client:
+            if self.page.locator("[name=hold]").count():
+                expect(self.page.get_by_role("status")).not_to_be_empty()
+                client.delete(f"/api/v1/holds/{self.page.locator('[name=hold]').input_value()}")
             answer = client.post("/api/v1/appointments", json=body(slot), headers=key())
         assert answer.status_code == 201, answer.text
 

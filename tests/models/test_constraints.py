@@ -56,6 +56,7 @@ from scheduler.models import (
     Closure,
     ExplainerVersion,
     Heartbeat,
+    Hold,
     IdempotencyKey,
     License,
     Location,
@@ -211,6 +212,18 @@ def a_visit(session: Session, _n: int) -> Values:
     return {"id": uuid7()} | parents | times | state
 
 
+def a_held_time(session: Session, n: int) -> Values:
+    """A start that is kept for nobody who is known."""
+    nobody = {"patient_id": None, "needling": None, "explainer_version_id": None}
+    return a_visit(session, n) | nobody | {"status": "held", "expires_at": NOON}
+
+
+def a_hold(session: Session, n: int) -> Values:
+    held = a_held_time(session, next(numbers))
+    session.execute(insert(Appointment).values(**held))
+    return {"appointment_id": held["id"], "token_sha256": f"{n}", "address_hash": "a", "holder_sha256": "h"}
+
+
 def a_link(session: Session, n: int) -> Values:
     visit = stored(session, Appointment)["id"]
     return {"appointment_id": visit, "generation": 1, "key_id": "k", "token_sha256": f"{n}"}
@@ -335,6 +348,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Closure: a_closure,
     ExplainerVersion: an_explainer,
     Heartbeat: a_beat,
+    Hold: a_hold,
     IdempotencyKey: an_idempotency_key,
     License: a_license,
     Location: a_location,
@@ -378,6 +392,15 @@ def adding(**changes: Any) -> Write:  # noqa: ANN401 columns of the model
 
     def write(session: Session, model: type[Base], _good: Values) -> None:
         session.execute(insert(model).values(**(valid(session, model) | changes)))
+
+    return write
+
+
+def held(**changes: Any) -> Write:  # noqa: ANN401 columns of the model
+    """Insert a held time that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_held_time(session, next(numbers)) | changes)))
 
     return write
 
@@ -451,6 +474,16 @@ def of_another(*columns: str) -> Write:
         session.execute(insert(model).values(**(valid(session, model) | cell)))
 
     return write
+
+
+def having_patient(session: Session, model: type[Base], good: Values) -> None:
+    """Insert a held time of a patient who is known."""
+    held(patient_id=good["patient_id"])(session, model, good)
+
+
+def having_been_shown(session: Session, model: type[Base], good: Values) -> None:
+    """Insert a held time whose keeper was shown an explainer."""
+    held(explainer_version_id=good["explainer_version_id"])(session, model, good)
 
 
 def importing_twice(session: Session, model: type[Base], good: Values) -> None:
@@ -580,6 +613,20 @@ CASES = [
     Case("ck_appointment_needling_known", Appointment, adding(needling="perhaps")),
     Case("ck_appointment_cancelled_at_goes_with_status", Appointment, adding(status="cancelled")),
     Case("ck_appointment_cancelled_at_goes_with_status", Appointment, adding(cancelled_at=NOON)),
+    Case("ck_appointment_expires_at_goes_with_hold", Appointment, adding(expires_at=NOON)),
+    Case("ck_appointment_expires_at_goes_with_hold", Appointment, held(expires_at=None)),
+    Case("ck_appointment_patient_goes_with_visit", Appointment, adding(patient_id=None)),
+    Case("ck_appointment_patient_goes_with_visit", Appointment, having_patient),
+    Case("ck_appointment_needling_goes_with_visit", Appointment, adding(needling=None)),
+    Case("ck_appointment_needling_goes_with_visit", Appointment, held(needling="none")),
+    *(
+        Case("ck_appointment_hold_says_nothing", Appointment, held(**{column: said}))
+        for column, said in (("note_sealed", b"x"), ("cancel_reason_sealed", b"x"), ("imported_as", "their 8"))
+    ),
+    Case("ck_appointment_hold_says_nothing", Appointment, having_been_shown),
+    Case("fk_hold_appointment_id", Hold, adding(appointment_id=NO_ID)),
+    Case("uq_hold_token_sha256", Hold, repeating("token_sha256")),
+    Case("pk_hold", Hold, repeating("appointment_id")),
     Case("ck_appointment_visit_version_positive", Appointment, adding(visit_version=0)),
     Case("ck_appointment_link_generation_positive", Appointment, adding(link_generation=0)),
     Case("fk_appointment_patient_id", Appointment, adding(patient_id=NO_ID)),
@@ -802,6 +849,7 @@ def test_a_row_without_a_required_value_is_refused(database: Engine, column: Col
         (AppointmentType, AppointmentTypeTherapist, "appointment_type_id"),
         (Location, AppointmentTypeLocation, "location_id"),
         (Appointment, Told, "appointment_id"),
+        (Appointment, Hold, "appointment_id"),
     ],
 )
 def test_a_row_that_others_need_cannot_be_deleted(

@@ -122,6 +122,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
     clinic = Clinic.standard(engine, clock, keys)
     clinic.book(str(clinic.offers()[0].slot))
     clinic.cancel(clinic.book(str(clinic.offers()[0].slot)).token)
+    clinic.hold(str(clinic.offers()[-1].slot), holder="a browser session")
     with transaction(engine) as session:
         message = session.scalars(select(OutboxMessage.id)).first()
         session.add_all(
@@ -269,7 +270,7 @@ ADDED = {
     "location": {"online", "active"},
     "appointment_type": {"active", "notice_minutes", "horizon_days"},
     "clinic_policy": {"imported_reminded_at"},
-    "appointment": {"imported_as"},
+    "appointment": {"imported_as", "expires_at"},
     "audit_event": {"address"},
     "patient": {"folded_name"},
     "outbox_message": {"account_id", "about"},

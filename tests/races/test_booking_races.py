@@ -37,7 +37,13 @@ KINDS = (
     ("Needling", 30, False, True),
     ("Check", 15, False, False),
 )
-THERAPISTS = ("one time", "overlapping times", "one request")  # each test races for a calendar of its own
+THERAPISTS = (
+    "one time",
+    "overlapping times",
+    "one request",
+    "a held time",
+    "a limit",
+)  # each test races for a calendar of its own
 VISITS_A_KILL = 100
 
 Json = dict[str, Any]
@@ -127,14 +133,8 @@ def post(client: httpx.Client, request: Json, key: str) -> httpx.Response:
 
 def race(server: Server, requests: Sequence[tuple[Json, str]]) -> list[httpx.Response]:
     """Send each request from a thread of its own, over a connection that stands already, all at the same moment."""
-
-    def patient(place: int, together: threading.Barrier) -> httpx.Response:
-        with server.client() as client:
-            client.get("/healthz")
-            together.wait()
-            return post(client, *requests[place])
-
-    return at_once(len(requests), patient)
+    assert len(requests) == PATIENTS
+    return all_at_once(server, lambda client, place: post(client, *requests[place]))
 
 
 def outcomes(replies: Sequence[httpx.Response]) -> list[tuple[int, str]]:
@@ -166,6 +166,59 @@ def test_visits_of_any_length_that_win_a_race_never_overlap(server: Server, prac
         won = sorted(span(reply.json()) for reply in replies if reply.status_code == 201)
         assert all(earlier[1] <= later[0] for earlier, later in pairwise(won))
     assert command(practice.url, "verify").returncode == 0
+
+
+@pytest.mark.parametrize("rounds", sizes(2, 50))
+def test_of_64_who_hold_or_book_one_time_one_has_it(server: Server, practice: Practice, rounds: int) -> None:
+    for start in free_starts(server, practice, "a held time", rounds * 4)[::4]:
+        kind = kind_id(practice, "Evaluation")
+
+        def wish(client: httpx.Client, place: int, slot: str = start["id"], kind: str = kind) -> httpx.Response:
+            if place % 2:
+                return post(client, body(slot, kind), uuid4().hex)
+            return client.post("/api/v1/holds", json={"slot": slot, "appointment_type": kind})
+
+        replies = all_at_once(server, wish)
+        told = outcomes(replies)
+        assert told[0] == (201, "")
+        (winner,) = [reply.json() for reply in replies if reply.status_code == 201]
+        assert set(told[1:]) == {(409, "slot-held" if "hold" in winner else "slot-taken")}
+        if "hold" in winner:
+            with server.client() as client:
+                booked = post(client, body(start["id"], kind, hold=winner["hold"]), uuid4().hex)
+            assert booked.status_code == 201
+    assert practice.violations() == 0
+
+
+@pytest.mark.parametrize("rounds", sizes(1, 20))
+def test_of_64_wishes_of_one_browser_session_three_are_held(server: Server, practice: Practice, rounds: int) -> None:
+    starts = free_starts(server, practice, "a limit", PATIENTS * 4)[::4]
+    for _ in range(rounds):
+        holder = uuid4().hex
+
+        def wish(client: httpx.Client, place: int, holder: str = holder) -> httpx.Response:
+            asked = {"slot": starts[place]["id"], "appointment_type": kind_id(practice, "Evaluation"), "holder": holder}
+            return client.post("/api/v1/holds", json=asked)
+
+        replies = all_at_once(server, wish)
+        assert sorted(reply.status_code for reply in replies) == [201] * 3 + [429] * (PATIENTS - 3)
+        with server.client() as client:
+            for reply in replies:
+                if reply.status_code == 201:
+                    assert client.delete(f"/api/v1/holds/{reply.json()['hold']}").status_code == 204
+    assert practice.violations() == 0
+
+
+def all_at_once(server: Server, wish: Callable[[httpx.Client, int], httpx.Response]) -> list[httpx.Response]:
+    """Let everybody send a wish of their own at the same moment, over a connection that stands already."""
+
+    def somebody(place: int, together: threading.Barrier) -> httpx.Response:
+        with server.client() as client:
+            client.get("/healthz")
+            together.wait()
+            return wish(client, place)
+
+    return at_once(PATIENTS, somebody)
 
 
 def span(visit: Json) -> tuple[datetime, datetime]:

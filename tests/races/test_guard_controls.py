@@ -5,7 +5,6 @@ Every patient sees the time free before any of them books, so the races below ar
 
 import threading
 from collections.abc import Iterator
-from datetime import datetime
 
 import pytest
 from sqlalchemy import Engine, select, text, update
@@ -34,7 +33,7 @@ def wanted(clinic: Clinic) -> Offer:
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Book what was seen free a moment ago: neither lock the therapist nor ask again, as a naive program does."""
 
-    def trust(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> Bookable:
+    def trust(session: Session, slot_id: str, appointment_type_id: int, **_now_and_held: object) -> Bookable:
         name = SlotName.parse(slot_id)
         return Bookable(
             name,

@@ -35,6 +35,7 @@ from scheduler.models import (
 from scheduler.services import accounts, booking, consequences, reminders, slots, verify
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
+from scheduler.services.holds import Keeper
 from scheduler.services.moving import import_lines, moving_in, moving_out
 from scheduler.services.moving.import_lines import File, Outcome, Trouble, What
 from scheduler.services.moving.moving_in import NotAllGood, Tried
@@ -454,6 +455,17 @@ def test_the_buffer_is_the_types_unless_the_file_tells_another(clinic: Clinic, e
     assert problems(tried(clinic, What.VISITS, back_to_back)) == [(3, "start", Trouble.TAKEN)]
     without = back_to_back.replace("phone\n", "phone,buffer\n").replace(",\n", ",,0\n")
     assert outcomes(stored(clinic, What.VISITS, without)) == [Outcome.NEW] * 2
+    assert violations(clinic) == {}
+
+
+def test_a_time_that_is_held_gives_way_to_a_visit_that_is_one_already(clinic: Clinic) -> None:
+    near, far = (str(clinic.offers(from_=date(2026, 11, 24))[place].slot) for place in (0, 8))
+    kept = [clinic.hold(slot).token for slot in (near, far)]
+    text = "date,time,therapist,type,patient,email\n2026-11-24,8:20,Ana Abbott,Follow-up,Pat Doe,p@example.com\n"
+    assert outcomes(stored(clinic, What.VISITS, text, whole=True)) == [Outcome.NEW]
+    with pytest.raises(SlotTaken):
+        clinic.book(near, keeper=Keeper(kept[0]))
+    clinic.book(far, keeper=Keeper(kept[1]))
     assert violations(clinic) == {}
 
 

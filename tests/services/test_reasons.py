@@ -10,8 +10,9 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import License, Location, Slot, Therapist
-from scheduler.services import booking, reasons
+from scheduler.services import booking, holds, reasons
 from scheduler.services.availability import SlotName
+from scheduler.services.holds import HoldTime
 from scheduler.services.reasons import Question, Reason, Verdict
 from scheduler.services.time_away import OffDetails
 from scheduler.timeline import CELL, DAY, first_instant, zone_of
@@ -106,6 +107,17 @@ def test_a_visit_that_has_the_time_or_begins_too_soon_after(clinic: Clinic) -> N
     later = clinic.book(str(SlotName(1, 1, begins + 3 * CELL)), "Follow-up").appointment
     short = why(clinic, SlotName(1, 1, begins + CELL))
     assert (short.reason, short.taken_from) == (Reason.TAKEN_SOON, later.slots_start)
+
+
+def test_a_time_that_somebody_holds_until_they_do_no_more(clinic: Clinic, clock: FixedClock) -> None:
+    at = start(WEDNESDAY, 9)
+    with transaction(clinic.engine) as session:
+        held = holds.hold(session, HoldTime(str(at), clinic.kinds["Evaluation"]), now=clock.now())
+    assert why(clinic, at).reason is Reason.HELD
+    assert why(clinic, start(WEDNESDAY, 8, 30)).reason is Reason.HELD
+    clock.at = held.expires_at
+    assert why(clinic, at).reason is Reason.OFFERED
+    assert can_be_booked(clinic, at, "Evaluation")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Any sequence of bookings, cancellations and changes of hours, licences and time, beside a model in plain Python.
+"""Any sequence of holds, bookings, cancellations, changes of hours and licences, and time, beside a model in Python.
 
 The model knows no cells, no `fit` and no plan that is kept: what is free is worked out anew from hours and licences.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -24,11 +24,12 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
-from scheduler.errors import Invalid, NotBookable, VisitClosed
+from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
 from scheduler.models import AppointmentType, ClinicPolicy, License, WorkingHours
-from scheduler.services import slots, verify
+from scheduler.services import holds, slots, verify
 from scheduler.services.availability import SlotName
+from scheduler.services.holds import Keeper
 from tests import postgres
 from tests.clinic import FAR_AHEAD, LONG_AGO, Clinic
 
@@ -87,6 +88,20 @@ class Booked:
 
 
 @dataclass
+class Kept:
+    """A start that is held, until somebody books or frees it or it is swept, which is some time after its expiry."""
+
+    start: Start
+    kind: str
+    token: str
+    since: datetime
+    until: datetime
+
+    def quarters(self) -> set[Start]:
+        return {self.start._replace(at=self.start.at + i * QUARTER) for i in range(VISITS[self.kind][0])}
+
+
+@dataclass
 class Model:
     """What the clinic should offer, by the words of the contract."""
 
@@ -94,6 +109,12 @@ class Model:
     week: dict[tuple[int, int], Day] = field(default_factory=dict)  # by therapist, weekday
     licensed_until: dict[tuple[int, str, str], date] = field(default_factory=dict)  # by therapist, kind, state
     visits: list[Booked] = field(default_factory=list)
+    holds: list[Kept] = field(default_factory=list)
+
+    def swept(self, therapist: int | None = None) -> "Model":
+        """The same after somebody has swept a therapist's holds, or all."""
+        left = [one for one in self.holds if one.until > self.now or therapist not in {None, one.start.therapist}]
+        return replace(self, holds=left)
 
     def licensed(self, start: Start, *, needling: bool) -> bool:
         state, zone = PLACES[start.location]
@@ -118,17 +139,19 @@ class Model:
         return {quarter for quarter in quarters if self.works(quarter) and self.licensed(quarter, needling=False)}
 
     def taken_starts(self) -> set[Start]:
-        return {start for visit in self.visits if not visit.cancelled for start in visit.quarters()}
+        visits = {start for visit in self.visits if not visit.cancelled for start in visit.quarters()}
+        return visits | {start for one in self.holds for start in one.quarters()}
 
     def taken(self) -> set[tuple[datetime, int]]:
         return {(start.at, start.therapist) for start in self.taken_starts()}
 
     def offers(self, kind: str, free: set[Start]) -> list[Start]:
+        return sorted(start for start in free if self.bookable(start, kind, free, self.now + NOTICE))
+
+    def bookable(self, start: Start, kind: str, free: set[Start], earliest: datetime) -> bool:
         quarters, needling = VISITS[kind]
-        return sorted(
-            start
-            for start in free
-            if self.now + NOTICE <= start.at <= self.now + HORIZON
+        return (
+            earliest <= start.at <= self.now + HORIZON
             and all(start._replace(at=start.at + i * QUARTER) in free for i in range(quarters))
             and (not needling or self.licensed(start, needling=True))
         )
@@ -202,6 +225,57 @@ class ClinicLife(RuleBasedStateMachine):
         if offers:
             start = offers[pick % len(offers)]
             self.model.visits.append(Booked(start, kind, self.clinic.book(start.slot_id(), kind).token))
+            self.model = self.model.swept(start.therapist)
+
+    @rule(kind=st.sampled_from(list(VISITS)), pick=st.integers(0, 200))
+    def hold(self, kind: str, pick: int) -> None:
+        offers = self.model.offers(kind, self.model.free())
+        if offers:
+            start = offers[pick % len(offers)]
+            try:
+                kept = self.clinic.hold(start.slot_id(), kind)
+            except TooMany:  # a quarter of the place's open starts is held: when that is so is asked elsewhere
+                return
+            self.model = self.model.swept(start.therapist)
+            self.model.holds.append(Kept(start, kind, kept.token, self.model.now, kept.expires_at))
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=st.integers(0, 50))
+    def give_up(self, pick: int) -> None:
+        held = self.model.holds[pick % len(self.model.holds)]
+        self.clinic.release(held.token)
+        self.model = self.model.swept(held.start.therapist)
+        self.model.holds = [one for one in self.model.holds if one is not held]
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=st.integers(0, 50))
+    def book_what_is_held(self, pick: int) -> None:
+        """Whatever became of its hours and licences; while the hold lives, the notice counts from when it was made."""
+        held = self.model.holds[pick % len(self.model.holds)]
+        after = self.model.swept(held.start.therapist)
+        earliest = self.model.now + NOTICE
+        if held in after.holds:
+            after.holds.remove(held)
+            earliest = max(self.model.now, held.since + NOTICE)
+        expected = after.bookable(held.start, held.kind, after.free(), earliest)
+        try:
+            token = self.clinic.book(held.start.slot_id(), held.kind, keeper=Keeper(held.token)).token
+        except (NotBookable, Invalid):
+            assert not expected
+            return
+        assert expected
+        after.visits.append(Booked(held.start, held.kind, token))
+        self.model = after
+
+    @rule()
+    def sweep(self) -> None:
+        """The worker's tick."""
+        with reading(self.clinic.engine) as session:
+            therapists = holds.overdue(session, now=self.model.now)
+        for therapist in therapists:
+            with transaction(self.clinic.engine) as session:
+                holds.sweep(session, [therapist], now=self.model.now)
+        self.model = self.model.swept()
 
     @rule(
         kind=st.sampled_from(list(VISITS)),
@@ -211,13 +285,14 @@ class ClinicLife(RuleBasedStateMachine):
     )
     def book_what_is_not_offered(self, kind: str, quarter: int, therapist: int, place: int) -> None:
         start = Start(next_quarter(self.model.now) + quarter * QUARTER, therapist, place)
-        free = self.model.free()
-        if start in self.model.offers(kind, free):
+        model = self.model.swept(therapist)  # for such a time nothing is stored, but what expired is in nobody's way
+        free = model.free()
+        if start in model.offers(kind, free):
             return
         with pytest.raises((NotBookable, Invalid)) as refused:
             self.clinic.book(start.slot_id(), kind)
         if quarter >= 0:  # what has begun may still be known or never have been
-            known = start in free or start in self.model.taken_starts()
+            known = start in free or start in model.taken_starts()
             assert isinstance(refused.value, NotBookable) == known
 
     @precondition(lambda self: self.model.visits)

@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
 from scheduler.db import insert_into, reading, transaction
+from scheduler.keys import fingerprint
 from scheduler.models import (
     Appointment,
     Attempt,
     AuditEvent,
     ExplainerVersion,
     Fate,
+    Hold,
     IdempotencyKey,
     Kind,
     License,
@@ -33,12 +35,16 @@ from tests.clinic import Clinic
 
 OVERLAPS = "visits that overlap another visit of the same therapist"
 LOST_SLOTS = "visits that do not hold exactly their own slots"
+HALF = "holds that no token finds, and tokens of what is not held"
 UNLICENSED = "visits ahead that the therapist is not licensed for"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clinic with two visits tomorrow, one after the other from the opening on, and a cancelled one before them."""
+    """A clinic with two visits tomorrow, one after the other from the opening on, and a cancelled one before them.
+
+    Far ahead a time is held, which no rule takes for a visit.
+    """
 
     clinic: Clinic
     first: Visit
@@ -52,6 +58,7 @@ def scene(clinic: Clinic, clock: FixedClock) -> Scene:
     starts = [offer.slot for offer in clinic.offers(from_=opening)[:9:4]]
     cancelled = clinic.book(str(starts[0]))
     clinic.cancel(cancelled.token)
+    clinic.hold(str(clinic.offers()[-5].slot))
     return Scene(clinic, clinic.book(str(starts[1])), clinic.book(str(starts[2])), cancelled)
 
 
@@ -180,12 +187,24 @@ def share_patient(session: Session, scene: Scene) -> None:
     session.execute(visit.values(patient_id=scene.first.appointment.patient_id))
 
 
+def lose_token(session: Session, scene: Scene) -> None:
+    kept = scene.clinic.hold(str(scene.clinic.offers()[-1].slot))
+    session.execute(delete(Hold).where(Hold.token_sha256 == fingerprint(kept.token)))
+
+
+def keep_a_token_of_a_visit(session: Session, scene: Scene) -> None:
+    visit = {"appointment_id": scene.first.appointment.id, "token_sha256": "0" * 64}
+    session.execute(insert_into(session, Hold).values(**visit))
+
+
 Break = Callable[[Session, Scene], None]
 # The rule, what breaks it, and every count that this must give.
 CASES: list[tuple[Break, dict[str, int]]] = [
     (overlap, {OVERLAPS: 1, LOST_SLOTS: 1}),  # one cell holds one visit, so an overlap always shows in both
     (outgrow_slots, {LOST_SLOTS: 1}),
     (shift_slots, {LOST_SLOTS: 1}),
+    (lose_token, {HALF: 1}),
+    (keep_a_token_of_a_visit, {HALF: 1}),
     (hold_on_when_cancelled, {"slots held by a cancelled visit": 4}),
     (lapse_unseen, {UNLICENSED: 2}),
     (offer_after_hours, {"free slots ahead that are not in the plan": 13 * 36}),

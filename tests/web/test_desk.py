@@ -266,6 +266,15 @@ def test_somebody_new_can_be_reached_somehow(desk: FrontDesk) -> None:
     assert (page.status, page.problems) == (422, {"email": "Write an e-mail address or a phone number."})
 
 
+def test_a_time_that_a_patient_is_booking_is_told_so(desk: FrontDesk) -> None:
+    slot = desk.slot()
+    page = desk.opens(f"/staff/desk/book/{slot}?type=1&new=1").press("Continue", **NEW)
+    desk.clinic.hold(slot)
+    page = page.press("Book this visit")
+    assert (page.status, page.heading) == (409, "Somebody is booking this time just now")
+    assert page.press(next(iter(page.form.buttons))).heading == "Is this right?"
+
+
 def test_a_time_that_is_gone_meanwhile_is_told_kindly_and_nothing_typed_is_lost(desk: FrontDesk) -> None:
     slot = desk.slot()
     page = desk.opens(f"/staff/desk/book/{slot}?type=1&new=1").press("Continue", **NEW)

@@ -145,6 +145,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
         for _ in range(3)
     ]
     client.post(f"{API}/appointments/{tokens[0]}/cancel", json={})
+    client.post(f"{API}/holds", json={"slot": first_slot(client), "appointment_type": "1"})
     clock.at += timedelta(minutes=5)
     beat(clinic)
     told = figures(client)
@@ -155,6 +156,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
     assert told == {
         ("scheduler_appointments", "booked"): 2,
         ("scheduler_appointments", "cancelled"): 1,
+        ("scheduler_holds", ""): 1,
         ("scheduler_outbox_messages", "owed"): 3,  # two confirmations and the word of the cancellation
         ("scheduler_outbox_messages", "suppressed"): 1,
         ("scheduler_outbox_oldest_due_seconds", ""): 300,
@@ -167,6 +169,7 @@ def test_the_figures_are_those_of_the_rows(client: FlaskClient, clinic: Clinic, 
 @on_sqlite
 def test_an_empty_clinic_has_figures(client: FlaskClient) -> None:
     assert figures(client) == {
+        ("scheduler_holds", ""): 0,
         ("scheduler_outbox_oldest_due_seconds", ""): 0,
         ("scheduler_mail_failures_in_a_row", ""): 0,
         ("scheduler_free_cells_ahead", ""): 0,

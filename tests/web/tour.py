@@ -17,6 +17,7 @@ from scheduler.models import Location
 from scheduler.services import limits
 from tests.clinic import EXPLAINER, Clinic
 
+KEY = "0" * 32  # in each language the same form: what it holds is its own
 PERSON = {"name": "Pat Doe", "email": "pat@example.com", "phone": "+12175550142", "note": "9-1-1"}
 SOUND = {
     **PERSON,
@@ -24,7 +25,7 @@ SOUND = {
     "needling": "open",
     "acknowledged": "y",
     "explainer_version": EXPLAINER,
-    "key": "k",
+    "key": KEY,
 }
 WRONG = {"name": "!", "email": "@", "phone": "1", "note": "9" * 501, "needling": "0", "language": "0"}
 DIRECTIONS = "42, 2.º"
@@ -66,6 +67,7 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
     clock.at += timedelta(hours=1, minutes=10)
     free, soon = str(clinic.offers()[0].slot), str(clinic.offers()[0].slot).rpartition("-")
     too_soon = f"{soon[0]}-{int(soon[2]) - 3}"
+    kept = str(clinic.offers()[190].slot)  # held by those who fill in the form: no other page names it
     return {
         "front": Stop("/"),
         "explainer": Stop("/explainer"),
@@ -75,14 +77,14 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
         "later times": Stop(f"/book?after={clinic.offers()[50].slot}"),
         "no times": Stop(f"/book?therapist={idle}"),
         "details": Stop(f"/book/{free}"),
-        "check": Stop(f"/book/{free}", form=SOUND | {"step": "check"}),
+        "check": Stop(f"/book/{kept}", form=SOUND | {"step": "check"}),
         "check, the other choices": Stop(
-            f"/book/{free}", form=SOUND | {"step": "check", "needling": "none", "language": "en"}
+            f"/book/{kept}", form=SOUND | {"step": "check", "needling": "none", "language": "en"}
         ),
-        "change": Stop(f"/book/{free}", form=SOUND | {"step": "change"}),
-        "nothing filled in": Stop(f"/book/{free}", 422, {"step": "check"}),
-        "all filled in wrong": Stop(f"/book/{free}", 422, WRONG | {"step": "check"}),
-        "another explainer": Stop(f"/book/{free}", 422, SOUND | {"step": "book", "explainer_version": "1999-01-01"}),
+        "change": Stop(f"/book/{kept}", form=SOUND | {"step": "change"}),
+        "nothing filled in": Stop(f"/book/{kept}", 422, {"step": "check", "key": KEY}),
+        "all filled in wrong": Stop(f"/book/{kept}", 422, WRONG | {"step": "check", "key": KEY}),
+        "another explainer": Stop(f"/book/{kept}", 422, SOUND | {"step": "book", "explainer_version": "1999-01-01"}),
         "taken": Stop(f"/book/{taken}", 409),
         "taken meanwhile": Stop(f"/book/{taken}", 409, SOUND | {"step": "book"}),
         "too soon": Stop(f"/book/{too_soon}", 409),

@@ -20,7 +20,7 @@ from uuid6 import uuid7
 from scheduler import words
 from scheduler.keys import Keyring
 from scheduler.models import Appointment, AppointmentType, Location, Needling, Patient, Slot, Status, Therapist
-from scheduler.services import audit, booking, licensing, practice, reminders, slots
+from scheduler.services import audit, booking, holds, licensing, practice, reminders, slots
 from scheduler.services.audit import Actor
 from scheduler.services.availability import LONGEST_PLAN
 from scheduler.services.licensing import Licences
@@ -147,6 +147,7 @@ def store_visits(session: Session, new: Sequence[NewVisit], *, by: Actor, keys: 
     visits = [_appointment(one, keys, now) for one in new]
     session.add_all(visits)
     session.flush()
+    holds.give_way(session, visits, now=now)
     slots.claim_anyhow(session, visits)
     reminders.plan_imported(session, visits, practice.policy(session), now=now)
     for visit in visits:
