@@ -88,6 +88,18 @@ def weekday(number: int, language: str) -> str:
     return str(dates.get_day_names(locale=language)[number])
 
 
+@cache
+def weekday_short(number: int, language: str) -> str:
+    """As little of a day of the week as a column of a calendar has room for."""
+    return str(dates.get_day_names("abbreviated", locale=language)[number])
+
+
+@lru_cache(maxsize=1024)
+def short_date(on: date, language: str) -> str:
+    """A date where there is little room, as in "Mar 4"."""
+    return _plain(dates.format_skeleton("MMMd", on, locale=language))
+
+
 def zone_name(instant: datetime, zone: str, language: str) -> str:
     """What the clock is called there at that moment, as in "Central Standard Time"."""
     return _format(instant, zone, language, "zzzz")

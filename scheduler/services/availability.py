@@ -1,9 +1,10 @@
 """What can be booked. One definition, `_rules`, that search asks of all cells and booking of one."""
 
+import json
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -11,7 +12,10 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    FromClause,
+    Integer,
     Select,
     String,
     and_,
@@ -28,8 +32,10 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    type_coerce,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.db import MICROSECOND, Span, UtcDateTime
@@ -44,8 +50,10 @@ from scheduler.models import (
     Slot,
     Therapist,
     TherapistLanguage,
+    WorkingHours,
 )
-from scheduler.timeline import CELL, EPOCH, cell_of, first_instant, zone_of
+from scheduler.services.windows import ANY_TIME, LocalWish, Times, days, document, segments
+from scheduler.timeline import CELL, DAY, EPOCH, cell_of, first_instant, local_date, next_cell, zone_of
 
 # Seven digits of quarter hours since 1970 reach the year 2255; nine digits of an id fit every integer column.
 SLOT_ID = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})-([1-9][0-9]{0,6})")
@@ -95,6 +103,7 @@ class Find:
     language: str | None = None
     from_: date | datetime | None = None
     to: date | datetime | None = None
+    local: LocalWish = ANY_TIME
     limit: int = 20
     after: tuple[datetime, int] | None = None
     by_staff: bool = False
@@ -119,6 +128,19 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Days:
+    """Days of a calendar, whole weeks: those that can be booked at all, and of these the ones with a start as wished.
+
+    `last` is the last day that can be booked.
+    """
+
+    calendar: Sequence[date]
+    bookable: frozenset[date]
+    free: frozenset[date]
+    last: date
+
+
+@dataclass(frozen=True, slots=True)
 class Openings:
     """The soonest bookable starts at one location, in the order of search; none where nothing can be booked."""
 
@@ -139,7 +161,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a search depends on beside the cells. The zones, by location, are only fetched for bounds that are dates.
+    """What a search depends on beside the cells. The zones, by location, are only fetched for what is local.
 
     `all_online` says that every location can be booked online, so that a search need not ask each; `offered`, whether
     the therapist and the location that are looked for offer the kind of visit.
@@ -188,30 +210,108 @@ def search(session: Session, find: Find, *, now: datetime) -> Page:
 
     Every bound on the start becomes one of the two that the index seeks by: what is tested row by row is read in vain.
     """
-    terms = _terms(session, find)
-    if not terms.offered or (find.language is not None and not terms.language_spoken):
+    return _search(session, find, _terms(session, find), now)
+
+
+def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime) -> tuple[Page, Days]:
+    """What search returns, and which of the days around have any of it: whole weeks from Sunday on. Three queries.
+
+    The weeks begin with that of the day that is asked for, or of the first that can be booked; the other bounds and the
+    cursor say nothing of days.
+    """
+    terms = _terms(session, find, local=True)
+    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
+    zones = set(terms.zones.values()) or {zone_of("UTC")}
+    soonest, last = min(local_date(earliest, zone) for zone in zones), max(local_date(latest, zone) for zone in zones)
+    shown = find.from_ if find.from_ is not None and not isinstance(find.from_, datetime) else soonest
+    shown = min(max(shown, soonest), last)
+    first = shown - (shown.weekday() + 1) % 7 * DAY
+    calendar = list(days(first, first + weeks * 7 * DAY - DAY))
+    bookable = [day for day in calendar if soonest <= day <= last]
+    free = _days_with_times(session, find, terms, bookable, (earliest, latest))
+    return _search(session, find, terms, now), Days(calendar, frozenset(bookable), free, last)
+
+
+def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
+    if not _possible(find, terms):
         return Page([], None)
-    kind, (earliest, latest) = terms.kind, _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
+    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
-    values = {
-        "type": kind.id,
+    values = _wished(find, terms) | {
         "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
         "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
+        "after": find.after and after,
+        "after_therapist": after_therapist,
+        "rows": find.limit + 1,
+    }
+    wishes = frozenset(wish for wish in WISHES if values[wish] is not None)
+    if find.local:
+        bounds = {
+            zone: (
+                max(values["earliest"], from_.get(place, EPOCH)),
+                min(values["latest"] + MICROSECOND, to.get(place, latest + DAY)),
+            )
+            for place, zone in terms.zones.items()
+        }
+        within = segments(find.local, _on_the_grid(bounds))
+        if not within:
+            return Page([], None)
+        values |= {"windows": document(within), "windows_count": len(within)}
+        found = _found_within(terms.shape, wishes, len(bounds) > 1, session.get_bind().dialect.name)
+        per_place = []
+    else:
+        found = _found(terms.shape, wishes)
+        per_place = [*_per_place(operator.ge, from_), *_per_place(operator.lt, to)]
+    statement = _named(found.where(*per_place)) if per_place else _named_once(found)
+    rows = session.execute(statement, values).all()
+    offers = [_offer(row, terms.kind) for row in rows[: find.limit]]
+    return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
+
+
+def _days_with_times(
+    session: Session, find: Find, terms: Terms, wanted: Sequence[date], bounds: Times
+) -> frozenset[date]:
+    """Which of these days have a start as it is wished; a start belongs to the day on the wall of its location."""
+    if not wanted or not _possible(find, terms):
+        return frozenset()
+    zones = _on_the_grid(dict.fromkeys(terms.zones.values(), (bounds[0], bounds[1] + MICROSECOND)))
+    rows = [
+        (
+            day.toordinal(),
+            int(max(times[0], start).timestamp()),
+            int(min(times[1], end).timestamp()),
+            zone,
+        )
+        for zone, (start, end) in ((str(zone), times) for zone, times in zones.items())
+        for day in wanted
+        if (times := find.local.on(day, zone_of(zone))) is not None
+    ]
+    values = _wished(find, terms) | {"windows": json.dumps(rows, separators=(",", ":"))}
+    wishes = frozenset(wish for wish in WISHES if values.get(wish) is not None)
+    statement = _days_found(terms.shape, wishes, len(zones) > 1, session.get_bind().dialect.name)
+    return frozenset(date.fromordinal(int(day)) for day in session.scalars(statement, values))
+
+
+def _possible(find: Find, terms: Terms) -> bool:
+    """Whether there can be any start for this wish at all."""
+    return terms.offered and (find.language is None or terms.language_spoken)
+
+
+def _wished(find: Find, terms: Terms) -> dict[str, Any]:
+    """What WISHES bind, by name; None for what is not wished."""
+    return {
+        "type": terms.kind.id,
         "location": find.location_id,
         "therapist": find.therapist_id,
         "language": find.language,
-        "after": find.after and after,
-        "after_therapist": after_therapist,
         "online": None if terms.all_online or find.by_staff else True,
-        "rows": find.limit + 1,
     }
-    found = _found(terms.shape, frozenset(wish for wish in WISHES if values[wish] is not None))
-    per_place = [*_per_place(operator.ge, from_), *_per_place(operator.lt, to)]
-    statement = _named(found.where(*per_place)) if per_place else _named_once(found)
-    rows = session.execute(statement, values).all()
-    offers = [_offer(row, kind) for row in rows[: find.limit]]
-    return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
+
+
+def _on_the_grid(bounds: Mapping[int, Times] | Mapping[ZoneInfo, Times]) -> dict[Any, Times]:
+    """The same starts within whole cells: all begin on the grid."""
+    return {zone: (next_cell(start), next_cell(end)) for zone, (start, end) in bounds.items()}
 
 
 def soonest(session: Session, appointment_type_id: int, count: int, *, now: datetime) -> tuple[Terms, list[Openings]]:
@@ -401,6 +501,103 @@ def _found(shape: Shape, wishes: frozenset[str]) -> Select[int, int, datetime]:
 
 
 @cache
+def _found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[int, int, datetime]:
+    """The starts in the segments of `windows` that keep every rule and wish, soonest first.
+
+    The segments are walked in their order, each by its own index range, until as many starts as wanted are counted;
+    so what lies between them is not read, nor what comes after enough. They lie within the bounds that notice and
+    horizon set: a second bound below would be the one that SQLite seeks by. `zoned` segments are not wanted everywhere.
+    """
+    first = literal_column("0", Integer())
+    names = ("begins", "ends", "zones")
+    walk = select(
+        first.label("number"), cast(first, BigInteger).label("found"), *_read(_row(first, dialect), names, dialect)
+    ).cte("walk", recursive=True)
+    following = walk.c.number + literal_column("1")
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
+    enough = select(Slot.starts_at).where(inside).limit(bindparam("rows")).correlate(walk).subquery()
+    step = select(
+        following,
+        walk.c.found + select(func.count()).select_from(enough).scalar_subquery(),
+        *_read(_row(following, dialect), names, dialect),
+    ).where(walk.c.found < bindparam("rows"), following < bindparam("windows_count"))
+    walk = walk.union_all(step)
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
+    here = select(Slot.therapist_id, Slot.location_id, Slot.starts_at).where(inside)
+    found: Select[int, int, datetime]
+    if dialect == "sqlite":
+        found = here.select_from(walk).join(Slot, true())
+    else:  # which would rather go through all cells in their order, and look for a segment of each
+        first_here = here.order_by(Slot.starts_at, Slot.therapist_id).limit(bindparam("rows"))
+        start = first_here.correlate(walk).lateral("start")
+        found = (
+            select(start.c.therapist_id, start.c.location_id, start.c.starts_at).select_from(walk).join(start, true())
+        )
+    return found.where(walk.c.found < bindparam("rows")).order_by("starts_at", "therapist_id").limit(bindparam("rows"))
+
+
+@cache
+def _days_found(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[Any]:
+    """The days of `windows` that have a start as it is wished, each looked for in index ranges of its own.
+
+    `zoned` ones are of one zone each: its locations are gone through one by one, until one has a start.
+    """
+    names = ("day", "begins", "ends", "zone")
+    rows = func.json_each if dialect == "sqlite" else func.jsonb_array_elements
+    each = rows(_windows(dialect)).table_valued("value").alias("each_window")
+    window = select(*_read(each.c.value, names, dialect)).subquery()
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(window, zoned=False))
+    start: Select[Any] = select(literal_column("1")).select_from(Slot).where(inside)
+    if zoned:
+        start = start.join(Location, Location.id == Slot.location_id).where(Location.time_zone == window.c.zone)
+    free = case((start.correlate(window).exists(), true()), else_=false())  # for PostgreSQL no join, but a look each
+    return select(window.c.day).where(free).distinct()
+
+
+def _timeless(shape: Shape) -> list[ColumnElement[bool]]:
+    """The rules but for notice and horizon, which bound the segments of a search already."""
+    return [rule for refusal, rule in _rules(shape).items() if refusal not in {TooSoon, TooLate}]
+
+
+def _inside(window: FromClause, *, zoned: bool) -> list[ColumnElement[bool]]:
+    """Whether a start lies in a segment; `zoned` ones ask where, too, in words that no join is made of."""
+    inside = [Slot.starts_at >= window.c.begins, Slot.starts_at < window.c.ends]
+    if not zoned:
+        return inside
+    here = window.c.zones.like(literal("%|") + Location.time_zone + literal("|%"))
+    there = exists().where(Location.id == Slot.location_id, here).correlate(Slot, window)
+    return [*inside, case((there, true()), else_=false())]
+
+
+def _windows(dialect: str) -> ColumnElement[Any]:
+    """The JSON document that a statement binds."""
+    text = bindparam("windows", type_=String())
+    return text if dialect == "sqlite" else cast(text, JSONB)
+
+
+def _row(number: ColumnElement[int], dialect: str) -> ColumnElement[Any]:
+    """One row of the document, null after the last."""
+    if dialect == "sqlite":
+        return func.json_extract(_windows(dialect), literal("$[") + cast(number, String) + literal("]"))
+    return func.jsonb_extract_path(_windows(dialect), cast(number, String))
+
+
+def _read(row: ColumnElement[Any], names: Sequence[str], dialect: str) -> list[ColumnElement[Any]]:
+    """The parts of a JSON row by their names; `begins` and `ends` are instants, in seconds since 1970."""
+    read: list[ColumnElement[Any]] = []
+    for at, name in enumerate(names):
+        part: ColumnElement[Any]
+        if dialect == "sqlite":
+            part = func.json_extract(row, f"$[{at}]")
+            part = type_coerce(part * literal_column("1000000"), UtcDateTime()) if name in BOUNDS else part
+        else:
+            part = func.jsonb_extract_path_text(row, str(at))
+            part = func.to_timestamp(cast(part, BigInteger), type_=UtcDateTime()) if name in BOUNDS else part
+        read.append(part.label(name))
+    return read
+
+
+@cache
 def _soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     """Every location with each of its first starts that keep every rule.
 
@@ -409,10 +606,16 @@ def _soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]
     instead, which PostgreSQL would work out anew for every cell.
     """
     limited = "places" in shape.limits
+    place: Any = OFFERED_AT if limited else Location.id
+    if "people" in shape.limits:  # where none of them has hours, no free cell is one of theirs
+        theirs = select(WorkingHours.id).join(AppointmentTypeTherapist, WorkingHours.therapist_id == OFFERED_BY)
+        of_kind = AppointmentTypeTherapist.appointment_type_id == bindparam("type")
+        works = theirs.where(of_kind, WorkingHours.location_id == Location.id).correlate(Location).exists()
+        place = case((works, place))
     within = _rules(shape._replace(limits=shape.limits - {"places"}))
     first = (
         select(Slot.therapist_id, Slot.starts_at)
-        .where(Slot.location_id == (OFFERED_AT if limited else Location.id), *within.values())
+        .where(Slot.location_id == place, *within.values())
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(literal_column(str(count)))
         .correlate(Location, AppointmentTypeLocation)
@@ -445,6 +648,7 @@ def _named(found: Select[int, int, datetime]) -> Select[Any]:
 
 
 _named_once = cache(_named)
+BOUNDS = ("begins", "ends")
 OPEN_ONLINE = (Location.online, Location.active)
 OFFERED_BY, OFFERED_AT = AppointmentTypeTherapist.therapist_id, AppointmentTypeLocation.location_id
 
@@ -496,7 +700,7 @@ def _per_place(
     return [compare(Slot.starts_at, midnight)]
 
 
-def _terms(session: Session, find: Find) -> Terms:
+def _terms(session: Session, find: Find, *, local: bool = False) -> Terms:
     """Fetch what the rules depend on, in one query; raise Invalid naming an id that does not exist."""
     values = {
         "type": find.appointment_type_id,
@@ -505,7 +709,7 @@ def _terms(session: Session, find: Find) -> Terms:
         "language": find.language,
     }
     dated = any(bound is not None and not isinstance(bound, datetime) for bound in (find.from_, find.to))
-    row = session.execute(_asked_terms(dated), values).one_or_none()
+    row = session.execute(_asked_terms(dated or local or bool(find.local)), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
     policy, kind, location_known, therapist_known, language_spoken, some_offline, zones, *offering = row
@@ -538,7 +742,7 @@ def _limits(
 
 
 @cache
-def _asked_terms(dated: bool) -> Select[Any]:
+def _asked_terms(local: bool) -> Select[Any]:
     zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
     return select(
         ClinicPolicy,
@@ -547,7 +751,7 @@ def _asked_terms(dated: bool) -> Select[Any]:
         exists().where(Therapist.id == bindparam("therapist")),
         exists().where(TherapistLanguage.language == bindparam("language")),
         exists().where(~and_(*OPEN_ONLINE)),
-        zones.scalar_subquery() if dated else null(),
+        zones.scalar_subquery() if local else null(),
         _offered(AppointmentTypeTherapist),
         _offered(AppointmentTypeLocation),
         _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),

@@ -16,6 +16,7 @@ from scheduler.models import Location
 from scheduler.services import access_goal, availability, booking, claims, explainer, holds, practice
 from scheduler.services.availability import Find, Offer, SlotName
 from scheduler.services.holds import HoldTime, Keeper
+from scheduler.services.windows import LocalWish
 from scheduler.web import problems, schemas, shapes
 from scheduler.web.context import context
 from scheduler.web.limiting import counted_address
@@ -107,6 +108,7 @@ def slots(query_data: schemas.SlotsQuery) -> Response:
         language=query_data.language,
         from_=query_data.from_,
         to=query_data.to,
+        local=LocalWish(query_data.day_part, query_data.weekday),
         limit=query_data.limit,
         after=availability.parse_cursor(query_data.cursor) if query_data.cursor is not None else None,
     )

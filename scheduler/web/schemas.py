@@ -17,6 +17,7 @@ from pydantic import (
 
 from scheduler import accepted
 from scheduler.models import Needling
+from scheduler.services.windows import WEEKDAYS, DayPart
 
 ID = r"[1-9][0-9]{0,8}"
 HOLDER = r"[0-9A-Za-z_-]{16,100}"
@@ -42,6 +43,21 @@ def _bound(value: object) -> object:
         raise ValueError("is a time without an offset, which names no instant")
     _in_reach(instant.date())
     return instant.astimezone(UTC)
+
+
+def day(text: str) -> date:
+    """A date as addresses have it; raises ValueError for any other text, and for years out of reach."""
+    if not DATE.fullmatch(text):
+        raise ValueError("must be a date such as 2026-11-23")
+    return _in_reach(date.fromisoformat(text))
+
+
+def _weekdays(value: object) -> object:
+    """Read names of days of the week, with commas between them, as their numbers from Monday on."""
+    named = value.split(",") if isinstance(value, str) else []
+    if not named or not set(named) <= set(WEEKDAYS):
+        raise ValueError("must name days of the week, such as monday,thursday")
+    return frozenset(WEEKDAYS.index(name) for name in named)
 
 
 def _in_reach(day: date) -> date:
@@ -83,6 +99,14 @@ WhenText = Annotated[str, Field(description="A date (midnight at the location) o
 Id = Annotated[int, BeforeValidator(_id, json_schema_input_type=IdText)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$", strict=True)]
 Bound = Annotated[date | datetime, BeforeValidator(_bound, json_schema_input_type=WhenText)]
+WeekdayText = Annotated[
+    str,
+    Field(
+        description="Days of the week at the location, with commas between them: monday,thursday",
+        pattern=f"^({'|'.join(WEEKDAYS)})(,({'|'.join(WEEKDAYS)}))*$",
+    ),
+]
+Weekdays = Annotated[frozenset[int], BeforeValidator(_weekdays, json_schema_input_type=WeekdayText)]
 Name = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
@@ -127,6 +151,11 @@ class SlotsQuery(Strict):
     language: Language | None = None
     from_: Bound | None = Field(None, alias="from")
     to: Bound | None = None
+    day_part: Annotated[
+        DayPart | None,
+        Field(description="By the clock at the location: before 12:00, from 12:00 to 17:00, or from 17:00 on"),
+    ] = None
+    weekday: Weekdays = frozenset()
     limit: Annotated[int, BeforeValidator(_limit, json_schema_input_type=LimitNumber), Field(ge=1, le=200)] = 20
     cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
 

@@ -20,7 +20,7 @@ from scheduler.services import availability, booking, explainer, holds, practice
 from scheduler.services.availability import Find, Offer, Page, SlotName
 from scheduler.services.booking import BookVisit, PatientDetails
 from scheduler.services.holds import HoldTime, Keeper
-from scheduler.web import schemas
+from scheduler.web import schemas, wishes
 from scheduler.web.context import context
 from scheduler.web.forms import BookingForm, new_key, repeatable
 from scheduler.web.language import language
@@ -32,6 +32,8 @@ from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_v
 visits = APIBlueprint("visits", __name__, enable_openapi=False)
 TIMES_ON_A_PAGE = 120
 UNKNOWN = "There is nothing with this number."  # pages name the field only
+WEEKS_SHOWN = 5
+NOTHING = Page([], None)
 SHORT = "in-short"
 REVIEW = "review"
 KEEP, KEEP_ON = "keep", "keep-on"  # of the page with the form, and of the one that shows it again
@@ -41,7 +43,7 @@ MAY_FETCH = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"  # for the script t
 @visits.get("/book")
 @shared
 def times() -> str:
-    """Times first, of the first new-patient type; type, place and therapist are filters in the address."""
+    """Times of the first new-patient type; what else is wished stands in the address, and works without a script."""
     now = context().clock.now()
     with reading(context().engine) as session:
         clinic, kinds = practice.policy(session), practice.appointment_types(session)
@@ -49,16 +51,23 @@ def times() -> str:
             _kind_id(kinds),
             location_id=_number("location"),
             therapist_id=_number("therapist"),
+            from_=wishes.day("from"),
+            local=wishes.local_wish(),
             limit=TIMES_ON_A_PAGE,
             after=_after(),
         )
-        offers, later = _whole_moments(availability.search(session, find, now=now)) if kinds else ([], None)
+        page, days = availability.search_with_days(session, find, WEEKS_SHOWN, now=now) if kinds else (NOTHING, None)
+        offers, later = _whole_moments(page)
         locations, therapists = practice.online_locations(session), practice.active_therapists(session)
     return render_template(
         "patient/times.html",
         clinic=clinic,
         kinds=kinds,
         find=find,
+        parts=wishes.parts(),
+        weekdays=wishes.weekdays(),
+        wished=_wished(find),
+        strip=wishes.strip(days, min(days.bookable, default=now.date())) if days else None,
         days=by_day(shown_offer(offer, now) for offer in once(offers)),
         later=later,
         locations=locations,
@@ -207,6 +216,17 @@ def _whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
     last = page.offers[-1].slot.starts_at
     whole = [offer for offer in page.offers if offer.slot.starts_at < last] or page.offers
     return whole, whole[-1].slot
+
+
+def _wished(find: Find) -> dict[str, object]:
+    """The filters of a page of times, as its links carry them on."""
+    return {
+        "type": request.args.get("type") or None,
+        "location": find.location_id,
+        "therapist": find.therapist_id,
+        "day_part": find.local.part,
+        "weekday": wishes.names(find.local),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ PAGES = {
     "/": 200,
     "/book": 200,
     "/book?type=2&location=3": 200,
+    "/book?day_part=afternoon&weekday=tuesday&weekday=friday": 200,
+    "/book?from=2100-01-01&weekday=sunday": 200,  # further than anything can be booked, and no day has times
     "/book?type=1&location=1&therapist=2": 200,  # who does not work there: no time left
     "/explainer": 200,
     "/contact": 200,

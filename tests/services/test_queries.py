@@ -31,9 +31,17 @@ COPY = """
 SEARCHES = (
     *("", "&location=1", "&therapist=1", "&language=en", "&location=1&language=en&limit=200", "&from=2026-11-24"),
     *("&from=2026-11-24&to=2026-11-26&location=1", "&from=2026-11-24T09:00:00Z", "&cursor=1990000-1"),
+    *("&day_part=evening", "&weekday=tuesday,sunday&from=2026-11-24", "&day_part=morning&location=1&limit=200"),
 )
 READS = ("locations", "therapists?location=1", "appointment-types", "explainer", "access", "access?appointment_type=3")
-PAGES = ("/", "/book", "/contact", "/explainer", *(f"{API}/{name}" for name in READS))
+PAGES = (
+    "/",
+    "/book",
+    "/book?day_part=morning&weekday=tuesday&from=2026-11-24",
+    "/contact",
+    "/explainer",
+    *(f"{API}/{name}" for name in READS),
+)
 
 
 @pytest.fixture
@@ -172,6 +180,10 @@ def walks_whole(plan: str, table: str) -> bool:
 BOUNDS = ("", "&limit=200", "&from=2026-11-30T00:00:00Z&to=2026-12-02T00:00:00Z", "&cursor=1994800-3")
 DATES = ("&from=2026-11-30", "&to=2026-12-02", "&from=2026-11-30&to=2026-12-02")
 BY_BOUNDS = r"(USING COVERING INDEX|Index (Only )?Scan using) {index}\b.*\n?.*starts_at ?>"
+SOUGHT = {
+    "sqlite": r"slot USING COVERING INDEX {index} \(.*starts_at>\? AND starts_at<\?\)",
+    "postgresql": r"Index (?:Only )?Scan using {index}\b.*\n.*starts_at >= walk",
+}
 INDEXES = {
     "&location=2": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_at")),
     "": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_anywhere")),
@@ -209,6 +221,37 @@ def test_a_kind_that_only_some_offer_walks_the_same_indexes(
     for plan in plans(engine, over_slots(asked(engine, client, f"{API}/access?appointment_type=1"))):
         assert re.search(r"(COVERING INDEX|Index Only Scan using) ix_slot_free_at", plan), plan
         assert not walks_whole(plan, "slot"), plan
+
+
+LOCAL = ("&day_part=evening", "&weekday=saturday,sunday", "&day_part=morning&weekday=tuesday&from=2026-12-01")
+
+
+def test_a_search_by_part_of_the_day_seeks_each_stretch_of_it(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    grow(clinic)
+    with transaction(engine) as session:
+        session.get_one(Location, 2).time_zone = "America/Denver"
+    for place, index in (("", "ix_slot_free_anywhere"), ("&location=2", "ix_slot_free_at")):
+        for local in LOCAL:
+            seen = asked(engine, client, f"{API}/slots?appointment_type=1{place}{local}")
+            assert len(seen) == 2
+            (found,) = (one for one in seen if "walk" in one[0])
+            for plan in plans(engine, found):
+                assert re.search(SOUGHT[engine.name].format(index=index), plan), plan
+                assert not walks_whole(plan, "slot"), plan
+
+
+def test_the_days_with_times_are_sought_one_by_one(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
+    grow(clinic)
+    with transaction(engine) as session:
+        session.get_one(Location, 2).time_zone = "America/Denver"
+    for place in ("", "?location=2", "?day_part=evening", "?therapist=3", "?from=2026-12-20"):
+        seen = [one for one in asked(engine, client, f"/book{place}") if "each_window" in one[0]]
+        assert len(seen) == 1
+        for plan in plans(engine, seen[0]):
+            assert re.search(r"(ix_slot_free_\w+|pk_slot|USING PRIMARY KEY)\b.*\n?.*starts_at ?>", plan), plan
+            assert not walks_whole(plan, "slot"), plan
 
 
 OPENINGS = {

@@ -309,6 +309,8 @@ WRONG_IN_QUERY: dict[str, list[str]] = {
     "to": [
         *("", "x", "0001-01-01", "9999-12-31", "99999-01-01", "2026-11-24T09:00:00", "2026-11-24T09:00:00+06:00", HUGE),
     ],
+    "day_part": ["", "noon", "Morning", "morning,evening", "1", "%00", "%FF", HUGE],
+    "weekday": ["", "0", "mon", "Monday", "monday,", ",monday", "monday;friday", "%00", "%FF", HUGE],
     "limit": [
         *("", "0", "201", "-1", "1.5", "abc", HUGE, "-" + HUGE, "1e2", "%FF", "%00", "NaN", "Infinity", "0x10", "null"),
     ],
@@ -355,6 +357,7 @@ def test_an_unknown_query_field_beside_a_body_is_refused(desk: Desk, path: str) 
         ("/slots?appointment_type=1&appointment_type=1", "appointment_type"),
         ("/slots?appointment_type=1&limit=1&limit=2", "limit"),
         ("/slots?appointment_type=1&from=2026-11-24&from=2026-11-25", "from"),
+        ("/slots?appointment_type=1&weekday=monday&weekday=friday", "weekday"),
         ("/therapists?location=1&location=1", "location"),
         ("/therapists?location=999999999", "location"),
         (f"/therapists?location={HUGE}", "location"),

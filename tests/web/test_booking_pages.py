@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from scheduler.models import Appointment, ExplainerVersion, License, OutboxMessa
 from scheduler.services import explainer, holds
 from scheduler.services.availability import SlotName
 from scheduler.services.holds import Keeper
+from scheduler.services.windows import DayPart, LocalWish
 from scheduler.web import visits
 from tests.clinic import EXPLAINER, Clinic, at, body, key, rows
 from tests.server import at_once, serving
@@ -110,6 +111,9 @@ def chosen(page: Page) -> dict[str, str]:
     }
 
 
+ANY = {"type": "1", "location": "", "therapist": "", "day_part": ""}
+
+
 def two_zones(clinic: Clinic) -> int:
     """A second place, in New York's zone, with a therapist of its own."""
     second = clinic.add_location("Albany", "America/New_York", "NY")
@@ -121,7 +125,7 @@ def two_zones(clinic: Clinic) -> int:
 def test_the_first_visit_for_new_patients_is_what_times_are_shown_for(client: FlaskClient, clinic: Clinic) -> None:
     page = look(client, "/book")
     assert page.heading == "Choose a time"
-    assert chosen(page) == {"type": "1", "location": "", "therapist": ""}
+    assert chosen(page) == ANY
     assert [slot for slot, _, _ in listed(page)] == [str(offer.slot) for offer in clinic.offers()][: len(listed(page))]
 
 
@@ -135,7 +139,7 @@ def test_filters_stand_in_the_address_and_are_kept_on_the_way(client: FlaskClien
         ({"type": "", "location": "", "therapist": ""}, {}),
     ]:
         page = look(client, f"/book?{urlencode(asked)}")
-        assert chosen(page) == {"type": "1", "location": "", "therapist": ""} | {k: v for k, v in asked.items() if v}
+        assert chosen(page) == ANY | {k: v for k, v in asked.items() if v}
         shown = {slot for slot, _, _ in listed(page)}
         assert shown == {str(offer.slot) for offer in clinic.offers(**find)[: len(shown)]}  # type: ignore[arg-type]
         later = page.follow("More times, later")
@@ -143,6 +147,49 @@ def test_filters_stand_in_the_address_and_are_kept_on_the_way(client: FlaskClien
         detail = look(client, next(link for link in page.links() if link.startswith("/book/")))
         kind = asked.get("type") or "1"
         assert parse_qs(urlsplit(detail.form.action).query).get("type", ["1"]) == [kind]
+
+
+def test_times_of_day_weekdays_and_a_first_day_stand_in_the_address_and_are_kept(
+    client: FlaskClient, clinic: Clinic
+) -> None:
+    page = look(client, "/book?day_part=morning&weekday=friday&weekday=monday&from=2026-11-27&location=1")
+    wish = LocalWish(DayPart.MORNING, frozenset({0, 4}))
+    found = [
+        str(offer.slot) for offer in clinic.offers(location_id=1, local=wish, from_=date(2026, 11, 27), limit=5000)
+    ]
+    assert [slot for slot, _, _ in listed(page)] == found[: len(listed(page))]
+    assert len(found) > len(listed(page)) > 50
+    ticked = [one.attributes["value"] for one in page.main.all("input", name="weekday") if "checked" in one.attributes]
+    assert (ticked, chosen(page)["day_part"]) == (["monday", "friday"], "morning")
+    assert [slot for slot, _, _ in walked(page)] == found
+    days_led_to = [parse_qs(urlsplit(one.attributes["href"]).query) for one in page.main.one("tbody").all("a")]
+    assert all(led | {"day_part": ["morning"], "location": ["1"]} == led for led in days_led_to)
+    assert {date.fromisoformat(led["from"][0]).weekday() for led in days_led_to} == {0, 4}
+
+
+@on_sqlite
+@pytest.mark.parametrize(("language", "free", "none"), [("en", "has times", "no times"), ("es", "hay", "no hay")])
+def test_the_days_around_say_which_have_times(
+    client: FlaskClient, clinic: Clinic, language: str, free: str, none: str
+) -> None:
+    page = look(client, "/book", language)
+    strip = page.main.one("table", class_="strip")
+    assert [len(row.all("td")) for row in strip.one("tbody").all("tr")] == [7] * 5
+    links = [parse_qs(urlsplit(one.attributes["href"]).query)["from"][0] for one in strip.all("a")]
+    every = clinic.offers(limit=5000)
+    assert links == sorted({offer.slot.starts_at.date().isoformat() for offer in every} & set(days_from(2026, 11, 22)))
+    assert all(f": {free}" in one.text for one in strip.all("a"))
+    assert [one.text.split(": ")[1].split()[0] for one in strip.all("span", class_="none")] == [
+        none.split(maxsplit=1)[0]
+    ] * 9
+    later = look(client, "/book?from=2026-12-27", language).main.one("table", class_="strip")
+    assert parse_qs(urlsplit(later.all("a")[0].attributes["href"]).query)["from"] == ["2026-12-28"]
+    last = look(client, "/book?from=2100-01-01", language)
+    assert (last.status, listed(last)) == (200, [])
+
+
+def days_from(year: int, month: int, day: int) -> list[str]:
+    return [(date(year, month, day) + timedelta(days=n)).isoformat() for n in range(35)]
 
 
 def test_a_choice_without_any_time_says_so(client: FlaskClient, clinic: Clinic) -> None:
@@ -314,6 +361,18 @@ def test_in_nights_when_clocks_change_every_start_is_told_apart_soonest_first(
 
 HUGE = "9" * 30
 WRONG = {
+    "day_part": ["x", "noon", "Morning", HUGE, "\x00", "morning&day_part=evening"],
+    "weekday": ["x", "0", "Monday", "monday,friday", HUGE, "\x00", "friday&weekday=x"],
+    "from": [
+        "x",
+        "2026-02-30",
+        "1999-12-31",
+        "2200-01-02",
+        "20261124",
+        "2026-11-24T09:00:00Z",
+        HUGE,
+        "2026-11-24&from=x",
+    ],
     "type": ["x", "0", "-1", "99", "999999999", HUGE, "1.0", "١", "1\n", "\x00", "%", "1&type=2"],
     "location": ["x", "0", "-1", "99", "999999999", HUGE, "1,2", "١", "' OR 1=1", "1&location=1"],
     "therapist": ["x", "0", "-1", "99", "999999999", HUGE, "<b>", "١", "1&therapist=1"],

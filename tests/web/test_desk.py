@@ -525,6 +525,8 @@ BAD_ADDRESSES = {
     "/staff/desk/book?therapist=99": "therapist",
     "/staff/desk/book?from=soon": "from",
     "/staff/desk/book?after=x": "after",
+    "/staff/desk/book?day_part=noon": "day_part",
+    "/staff/desk/book?weekday=someday": "weekday",
     "/staff/desk/book?patient=x": "patient",
     "/staff/desk/patients?q=x&after=x": "after",
 }

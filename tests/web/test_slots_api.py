@@ -94,6 +94,19 @@ def every_quarter(first: str, last: str) -> list[str]:
     return [f"{m // 60:02}:{m % 60:02}" for m in range(minutes[0], minutes[1] + 1, 15)]
 
 
+def test_times_of_a_part_of_the_day_and_of_weekdays_are_listed(search: Search, two_places: Clinic) -> None:
+    days = {"from_": "2026-11-23", "to": "2026-11-28", "location": 1}
+    every = search(**days)
+    for part, (first, last) in {"morning": ("00", "12"), "afternoon": ("12", "17"), "evening": ("17", "24")}.items():
+        there = [item for item in every if first <= item["start"][11:13] < last]
+        assert search(**days, day_part=part) == there
+    friday = search(weekday="friday", day_part="afternoon", to="2026-12-05")
+    assert {item["start"][:10] for item in friday} == {"2026-11-27", "2026-12-04"}
+    both = search(weekday="monday,friday", therapist=2, to="2026-12-05")
+    assert {item["start"][:10] for item in both} == {"2026-11-23", "2026-11-27", "2026-11-30", "2026-12-04"}
+    assert search(weekday="saturday,sunday") == []
+
+
 @on_sqlite
 def test_only_the_type_is_required_and_twenty_are_listed(client: FlaskClient, clinic: Clinic) -> None:
     answer = client.get(f"{API}/slots?appointment_type=1").get_json()

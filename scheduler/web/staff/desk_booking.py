@@ -24,7 +24,7 @@ from scheduler.services import availability, booking, desk, practice
 from scheduler.services.availability import Bookable, Find, Offer, SlotName
 from scheduler.services.booking import BookForPatient, PatientDetails
 from scheduler.timeline import cell_of, local_date, zone_of
-from scheduler.web import schemas
+from scheduler.web import schemas, wishes
 from scheduler.web.context import context
 from scheduler.web.forms import (
     EMAIL_IF_ANY,
@@ -125,6 +125,7 @@ def times() -> Response:
             location_id=place.id,
             therapist_id=asked.chosen("therapist"),
             from_=asked.day("from"),
+            local=wishes.local_wish(),
             after=_after(),
             limit=TIMES_ON_A_PAGE,
             by_staff=True,
@@ -141,6 +142,9 @@ def times() -> Response:
         kinds=kinds,
         therapists=therapists,
         find=find,
+        parts=wishes.parts(),
+        weekdays=wishes.weekdays(),
+        named=wishes.names(find.local),
         from_=find.from_ or today,
         today=today,
         patient=patient,
