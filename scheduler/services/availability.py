@@ -1,57 +1,34 @@
-"""What can be booked. One definition, `_rules`, that search asks of all cells and booking of one."""
+"""What can be booked. One definition, `availability_sql.rules`, that search asks of all cells and booking of one."""
 
 import json
 import operator
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    FromClause,
-    Integer,
-    Select,
-    String,
-    and_,
-    bindparam,
     case,
-    cast,
-    exists,
-    false,
     func,
-    literal,
-    literal_column,
-    null,
     or_,
     select,
-    true,
-    tuple_,
-    type_coerce,
-    union_all,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from scheduler.db import MICROSECOND, Span, UtcDateTime
+from scheduler.db import MICROSECOND
 from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotHeld, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
     Appointment,
     AppointmentType,
-    AppointmentTypeLocation,
-    AppointmentTypeTherapist,
     ClinicPolicy,
     Location,
     Slot,
     Therapist,
-    TherapistLanguage,
-    WorkingHours,
 )
+from scheduler.services import availability_sql as sql
+from scheduler.services.availability_sql import Shape
 from scheduler.services.windows import ANY_TIME, LocalWish, Times, days, document, segments
 from scheduler.timeline import CELL, DAY, EPOCH, cell_of, first_instant, local_date, next_cell, zone_of
 
@@ -148,17 +125,6 @@ class Openings:
     starts: list[SlotName]
 
 
-class Shape(NamedTuple):
-    """What the rules are written for: the cells of a visit, whether it includes needling, and who or where limits it.
-
-    `limits` has "people" for a kind of visit that only some therapists offer, "places" for one only at some locations.
-    """
-
-    cells: int
-    needling: bool
-    limits: frozenset[str]
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a search depends on beside the cells. The zones, by location, are only fetched for what is local.
@@ -182,7 +148,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Bookable:
-    """A start that passed every rule of `_rules` at this moment; only the claim decides."""
+    """A start that passed every rule of `availability_sql.rules` at this moment; only the claim decides."""
 
     slot: SlotName
     kind: AppointmentType
@@ -245,7 +211,7 @@ def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
         "after_therapist": after_therapist,
         "rows": find.limit + 1,
     }
-    wishes = frozenset(wish for wish in WISHES if values[wish] is not None)
+    wishes = frozenset(wish for wish in sql.WISHES if values[wish] is not None)
     if find.local:
         bounds = {
             zone: (
@@ -258,12 +224,12 @@ def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
         if not within:
             return Page([], None)
         values |= {"windows": document(within), "windows_count": len(within)}
-        found = _found_within(terms.shape, wishes, len(bounds) > 1, session.get_bind().dialect.name)
+        found = sql.found_within(terms.shape, wishes, len(bounds) > 1, session.get_bind().dialect.name)
         per_place = []
     else:
-        found = _found(terms.shape, wishes)
-        per_place = [*_per_place(operator.ge, from_), *_per_place(operator.lt, to)]
-    statement = _named(found.where(*per_place)) if per_place else _named_once(found)
+        found = sql.found(terms.shape, wishes)
+        per_place = [*sql.per_place(operator.ge, from_), *sql.per_place(operator.lt, to)]
+    statement = sql.named(found.where(*per_place)) if per_place else sql.named_once(found)
     rows = session.execute(statement, values).all()
     offers = [_offer(row, terms.kind) for row in rows[: find.limit]]
     return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
@@ -288,8 +254,8 @@ def _days_with_times(
         if (times := find.local.on(day, zone_of(zone))) is not None
     ]
     values = _wished(find, terms) | {"windows": json.dumps(rows, separators=(",", ":"))}
-    wishes = frozenset(wish for wish in WISHES if values.get(wish) is not None)
-    statement = _days_found(terms.shape, wishes, len(zones) > 1, session.get_bind().dialect.name)
+    wishes = frozenset(wish for wish in sql.WISHES if values.get(wish) is not None)
+    statement = sql.days_found(terms.shape, wishes, len(zones) > 1, session.get_bind().dialect.name)
     return frozenset(date.fromordinal(int(day)) for day in session.scalars(statement, values))
 
 
@@ -321,7 +287,7 @@ def soonest(session: Session, appointment_type_id: int, count: int, *, now: date
     """
     terms = _terms(session, Find(appointment_type_id))
     earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=False)
-    statement = _soonest(terms.shape, count, session.get_bind().dialect.name)
+    statement = sql.soonest(terms.shape, count, session.get_bind().dialect.name)
     values = {"type": appointment_type_id, "earliest": earliest, "latest": latest}
     openings: dict[int, Openings] = {}
     for location, therapist_id, starts_at in session.execute(statement, values):
@@ -370,11 +336,11 @@ def require_bookable(
         "location": name.location_id,
         "start": name.starts_at,
     }
-    row = session.execute(_asked(terms.shape), values).one_or_none()
+    row = session.execute(sql.asked(terms.shape), values).one_or_none()
     if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
-    for rule, rule_kept in zip(_rules(terms.shape), kept, strict=True):
+    for rule, rule_kept in zip(sql.rules(terms.shape), kept, strict=True):
         refusal = rule if rule_kept or rule is not SlotTaken else _in_the_way(session, name, kind.cells, held, now)
         if not rule_kept and refusal is not None:
             raise refusal(REFUSALS[refusal])
@@ -418,51 +384,7 @@ def open_starts(session: Session, like: Bookable, until: datetime, *, now: datet
         "end": until + kind.cells * CELL,
         "now": now,
     }
-    return int(session.execute(_open_starts(like.shape), values).scalar_one())
-
-
-@cache
-def _open_starts(shape: Shape) -> Select[Any]:
-    """Count the cells from which so many follow each other, each of them free or held."""
-    bounds = {name: bindparam(name, type_=UtcDateTime()) for name in ("earliest", "latest", "end", "now")}
-    there = (WISHES["location"], Slot.starts_at >= bounds["earliest"], Slot.starts_at < bounds["end"], _limited(shape))
-    columns = (Slot.therapist_id, Slot.starts_at, Slot.needling)
-    free = select(*columns).where(Slot.fit > literal_column("0"), *there)
-    live = select(Appointment.id).where(Appointment.expires_at > bounds["now"])
-    kept = select(*columns).where(Slot.appointment_id.is_not(None), Slot.appointment_id.in_(live), *there)
-    cell = union_all(free, kept).subquery()
-    last = func.lead(cell.c.starts_at, shape.cells - 1, type_=UtcDateTime()).over(
-        partition_by=cell.c.therapist_id, order_by=cell.c.starts_at
-    )
-    start = select(cell, last.label("last")).subquery()
-    return select(func.count()).where(
-        start.c.last == start.c.starts_at + literal((shape.cells - 1) * CELL, Span()),
-        start.c.starts_at <= bounds["latest"],
-        start.c.needling.is_(true()) if shape.needling else true(),
-    )
-
-
-# Statements are put together once for each shape of question: that costs more than asking them.
-@cache
-def _rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
-    """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
-
-    The number of cells stands as a literal and `fit > 0` as that very term: PostgreSQL's generic plan needs both to
-    use the partial index.
-    """
-    enough: ColumnElement[int] = literal_column(str(shape.cells))
-    return {
-        TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
-        TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
-        NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
-        **({NotOffered: _limited(shape)} if shape.limits else {}),
-        SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
-    }
-
-
-def _limited(shape: Shape) -> ColumnElement[bool]:
-    """Whether who has a cell offers the kind of visit, and where it is."""
-    return and_(true(), *(LIMITS[limit] for limit in sorted(shape.limits)))
+    return int(session.execute(sql.open_starts(like.shape), values).scalar_one())
 
 
 def _bounds(policy: ClinicPolicy, kind: AppointmentType, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
@@ -477,207 +399,6 @@ def _bounds(policy: ClinicPolicy, kind: AppointmentType, now: datetime, *, by_st
     return now + timedelta(minutes=notice), now + timedelta(days=days)
 
 
-@cache
-def _asked(shape: Shape) -> Select[*tuple[Any, ...]]:
-    """One start, with what each rule says of it."""
-    return (
-        select(Location, Therapist, *_rules(shape).values())
-        .select_from(Slot)
-        .join(Location, Location.id == Slot.location_id)
-        .join(Therapist, Therapist.id == Slot.therapist_id)
-        .where(WISHES["therapist"], WISHES["location"], Slot.starts_at == bindparam("start", type_=UtcDateTime()))
-    )
-
-
-@cache
-def _found(shape: Shape, wishes: frozenset[str]) -> Select[int, int, datetime]:
-    """The starts that keep every rule and wish, soonest first."""
-    return (
-        select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
-        .where(*_rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes)))
-        .order_by(Slot.starts_at, Slot.therapist_id)
-        .limit(bindparam("rows"))
-    )
-
-
-@cache
-def _found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[int, int, datetime]:
-    """The starts in the segments of `windows` that keep every rule and wish, soonest first.
-
-    The segments are walked in their order, each by its own index range, until as many starts as wanted are counted;
-    so what lies between them is not read, nor what comes after enough. They lie within the bounds that notice and
-    horizon set: a second bound below would be the one that SQLite seeks by. `zoned` segments are not wanted everywhere.
-    """
-    first = literal_column("0", Integer())
-    names = ("begins", "ends", "zones")
-    walk = select(
-        first.label("number"), cast(first, BigInteger).label("found"), *_read(_row(first, dialect), names, dialect)
-    ).cte("walk", recursive=True)
-    following = walk.c.number + literal_column("1")
-    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
-    enough = select(Slot.starts_at).where(inside).limit(bindparam("rows")).correlate(walk).subquery()
-    step = select(
-        following,
-        walk.c.found + select(func.count()).select_from(enough).scalar_subquery(),
-        *_read(_row(following, dialect), names, dialect),
-    ).where(walk.c.found < bindparam("rows"), following < bindparam("windows_count"))
-    walk = walk.union_all(step)
-    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
-    here = select(Slot.therapist_id, Slot.location_id, Slot.starts_at).where(inside)
-    found: Select[int, int, datetime]
-    if dialect == "sqlite":
-        found = here.select_from(walk).join(Slot, true())
-    else:  # which would rather go through all cells in their order, and look for a segment of each
-        first_here = here.order_by(Slot.starts_at, Slot.therapist_id).limit(bindparam("rows"))
-        start = first_here.correlate(walk).lateral("start")
-        found = (
-            select(start.c.therapist_id, start.c.location_id, start.c.starts_at).select_from(walk).join(start, true())
-        )
-    return found.where(walk.c.found < bindparam("rows")).order_by("starts_at", "therapist_id").limit(bindparam("rows"))
-
-
-@cache
-def _days_found(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[Any]:
-    """The days of `windows` that have a start as it is wished, each looked for in index ranges of its own.
-
-    `zoned` ones are of one zone each: its locations are gone through one by one, until one has a start.
-    """
-    names = ("day", "begins", "ends", "zone")
-    rows = func.json_each if dialect == "sqlite" else func.jsonb_array_elements
-    each = rows(_windows(dialect)).table_valued("value").alias("each_window")
-    window = select(*_read(each.c.value, names, dialect)).subquery()
-    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(window, zoned=False))
-    start: Select[Any] = select(literal_column("1")).select_from(Slot).where(inside)
-    if zoned:
-        start = start.join(Location, Location.id == Slot.location_id).where(Location.time_zone == window.c.zone)
-    free = case((start.correlate(window).exists(), true()), else_=false())  # for PostgreSQL no join, but a look each
-    return select(window.c.day).where(free).distinct()
-
-
-def _timeless(shape: Shape) -> list[ColumnElement[bool]]:
-    """The rules but for notice and horizon, which bound the segments of a search already."""
-    return [rule for refusal, rule in _rules(shape).items() if refusal not in {TooSoon, TooLate}]
-
-
-def _inside(window: FromClause, *, zoned: bool) -> list[ColumnElement[bool]]:
-    """Whether a start lies in a segment; `zoned` ones ask where, too, in words that no join is made of."""
-    inside = [Slot.starts_at >= window.c.begins, Slot.starts_at < window.c.ends]
-    if not zoned:
-        return inside
-    here = window.c.zones.like(literal("%|") + Location.time_zone + literal("|%"))
-    there = exists().where(Location.id == Slot.location_id, here).correlate(Slot, window)
-    return [*inside, case((there, true()), else_=false())]
-
-
-def _windows(dialect: str) -> ColumnElement[Any]:
-    """The JSON document that a statement binds."""
-    text = bindparam("windows", type_=String())
-    return text if dialect == "sqlite" else cast(text, JSONB)
-
-
-def _row(number: ColumnElement[int], dialect: str) -> ColumnElement[Any]:
-    """One row of the document, null after the last."""
-    if dialect == "sqlite":
-        return func.json_extract(_windows(dialect), literal("$[") + cast(number, String) + literal("]"))
-    return func.jsonb_extract_path(_windows(dialect), cast(number, String))
-
-
-def _read(row: ColumnElement[Any], names: Sequence[str], dialect: str) -> list[ColumnElement[Any]]:
-    """The parts of a JSON row by their names; `begins` and `ends` are instants, in seconds since 1970."""
-    read: list[ColumnElement[Any]] = []
-    for at, name in enumerate(names):
-        part: ColumnElement[Any]
-        if dialect == "sqlite":
-            part = func.json_extract(row, f"$[{at}]")
-            part = type_coerce(part * literal_column("1000000"), UtcDateTime()) if name in BOUNDS else part
-        else:
-            part = func.jsonb_extract_path_text(row, str(at))
-            part = func.to_timestamp(cast(part, BigInteger), type_=UtcDateTime()) if name in BOUNDS else part
-        read.append(part.label(name))
-    return read
-
-
-@cache
-def _soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
-    """Every location with each of its first starts that keep every rule.
-
-    Each location's index range is read until `count` are found; a location that does not offer the kind of visit has
-    no number to seek by, so nothing of it is read. SQLite knows no LATERAL; it seeks the few keys of a correlated IN
-    instead, which PostgreSQL would work out anew for every cell.
-    """
-    limited = "places" in shape.limits
-    place: Any = OFFERED_AT if limited else Location.id
-    if "people" in shape.limits:  # where none of them has hours, no free cell is one of theirs
-        theirs = select(WorkingHours.id).join(AppointmentTypeTherapist, WorkingHours.therapist_id == OFFERED_BY)
-        of_kind = AppointmentTypeTherapist.appointment_type_id == bindparam("type")
-        works = theirs.where(of_kind, WorkingHours.location_id == Location.id).correlate(Location).exists()
-        place = case((works, place))
-    within = _rules(shape._replace(limits=shape.limits - {"places"}))
-    first = (
-        select(Slot.therapist_id, Slot.starts_at)
-        .where(Slot.location_id == place, *within.values())
-        .order_by(Slot.starts_at, Slot.therapist_id)
-        .limit(literal_column(str(count)))
-        .correlate(Location, AppointmentTypeLocation)
-    )
-    cell: Any
-    joined: ColumnElement[bool]
-    if dialect == "sqlite":
-        cell = aliased(Slot)
-        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(first)
-    else:
-        cell = first.lateral()
-        start, joined = cell.c, true()
-    found = select(Location, start.therapist_id, start.starts_at)
-    if limited:
-        offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))
-        found = found.outerjoin(AppointmentTypeLocation, offered)
-    found = found.outerjoin(cell, joined).where(*OPEN_ONLINE)
-    return found.order_by(Location.name, start.starts_at, start.therapist_id)
-
-
-def _named(found: Select[int, int, datetime]) -> Select[Any]:
-    """The found starts with the names of place and therapist, joined only after the limit was reached."""
-    start = found.subquery()
-    return (
-        select(start, Location.name, Location.time_zone, Therapist.name)
-        .join(Location, Location.id == start.c.location_id)
-        .join(Therapist, Therapist.id == start.c.therapist_id)
-        .order_by(start.c.starts_at, start.c.therapist_id)
-    )
-
-
-_named_once = cache(_named)
-BOUNDS = ("begins", "ends")
-OPEN_ONLINE = (Location.online, Location.active)
-OFFERED_BY, OFFERED_AT = AppointmentTypeTherapist.therapist_id, AppointmentTypeLocation.location_id
-
-
-def _offered(
-    table: type[AppointmentTypeTherapist | AppointmentTypeLocation], *named: ColumnElement[bool]
-) -> ColumnElement[bool]:
-    """Whether a kind of visit has therapists, or locations, of its own, or this one among them."""
-    return exists().where(table.appointment_type_id == bindparam("type"), *named)
-
-
-# In words that no index is chosen by and no join is made of: the cells are walked in the order of their starts.
-LIMITS: dict[str, ColumnElement[bool]] = {
-    "people": case((_offered(AppointmentTypeTherapist, Slot.therapist_id == OFFERED_BY), true()), else_=false()),
-    "places": case((_offered(AppointmentTypeLocation, Slot.location_id == OFFERED_AT), true()), else_=false()),
-}
-WISHES: dict[str, ColumnElement[bool]] = {
-    "online": Slot.location_id.in_(select(Location.id).where(*OPEN_ONLINE)),
-    "location": Slot.location_id == bindparam("location"),
-    "therapist": Slot.therapist_id == bindparam("therapist"),
-    "language": exists().where(
-        TherapistLanguage.therapist_id == Slot.therapist_id, TherapistLanguage.language == bindparam("language")
-    ),
-    "after": or_(
-        Slot.starts_at > bindparam("after", type_=UtcDateTime()), Slot.therapist_id > bindparam("after_therapist")
-    ),
-}
-
-
 def _instants(bound: date | datetime | None, zones: Mapping[int, ZoneInfo]) -> dict[int | None, datetime]:
     """A bound as an instant, or as the midnight of its date at each location; empty for no bound."""
     if bound is None:
@@ -685,19 +406,6 @@ def _instants(bound: date | datetime | None, zones: Mapping[int, ZoneInfo]) -> d
     if isinstance(bound, datetime):
         return {None: bound}
     return {location_id: first_instant(bound, 0, zone) for location_id, zone in zones.items()}
-
-
-def _per_place(
-    compare: Callable[..., ColumnElement[bool]], instants: Mapping[int | None, datetime]
-) -> list[ColumnElement[bool]]:
-    """Test each start against its own location's midnight, where they differ, in words that no index is chosen by."""
-    places: dict[datetime, list[int | None]] = defaultdict(list)
-    for location_id, instant in instants.items():
-        places[instant].append(location_id)
-    if len(places) < 2:  # noqa: PLR2004 one midnight for all is a bound already
-        return []
-    midnight = case(*((Slot.location_id.in_(ids), literal(instant, UtcDateTime())) for instant, ids in places.items()))
-    return [compare(Slot.starts_at, midnight)]
 
 
 def _terms(session: Session, find: Find, *, local: bool = False) -> Terms:
@@ -709,7 +417,7 @@ def _terms(session: Session, find: Find, *, local: bool = False) -> Terms:
         "language": find.language,
     }
     dated = any(bound is not None and not isinstance(bound, datetime) for bound in (find.from_, find.to))
-    row = session.execute(_asked_terms(dated or local or bool(find.local)), values).one_or_none()
+    row = session.execute(sql.asked_terms(dated or local or bool(find.local)), values).one_or_none()
     if row is None:
         raise Invalid("appointment_type", "There is no appointment type with this id.")
     policy, kind, location_known, therapist_known, language_spoken, some_offline, zones, *offering = row
@@ -739,24 +447,6 @@ def _limits(
     limits = frozenset(name for name, (limited, wanted, _) in asked.items() if limited and wanted is None)
     refused = any(limited and wanted is not None and not offers for limited, wanted, offers in asked.values())
     return limits, not refused
-
-
-@cache
-def _asked_terms(local: bool) -> Select[Any]:
-    zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
-    return select(
-        ClinicPolicy,
-        AppointmentType,
-        exists().where(Location.id == bindparam("location")),
-        exists().where(Therapist.id == bindparam("therapist")),
-        exists().where(TherapistLanguage.language == bindparam("language")),
-        exists().where(~and_(*OPEN_ONLINE)),
-        zones.scalar_subquery() if local else null(),
-        _offered(AppointmentTypeTherapist),
-        _offered(AppointmentTypeLocation),
-        _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
-        _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
-    ).join_from(ClinicPolicy, AppointmentType, (AppointmentType.id == bindparam("type")) & AppointmentType.active)
 
 
 def _offer(row: tuple[Any, ...], kind: AppointmentType) -> Offer:

@@ -117,7 +117,7 @@ def enter(clinic: Clinic, chance: Random) -> Model:
 
 
 def enter_person(clinic: Clinic, model: Model, person: int, chance: Random) -> None:
-    """Mornings at one place; afternoons, and past midnight, at the other: apart, though their clocks differ by an hour."""
+    """Mornings at one place, afternoons or nights at the other: apart, though their clocks differ by an hour."""
     first, second = chance.sample(sorted(model.zones), 2)
     for place, earliest, longest in (
         (first, 4 * 60, 24),

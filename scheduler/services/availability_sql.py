@@ -1,0 +1,348 @@
+"""The statements that availability asks, and the rules that they are made of.
+
+They are put together once for each shape of question: that costs more than asking them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    type_coerce,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
+
+from scheduler.db import Span, UtcDateTime
+from scheduler.errors import NotBookable, NotLicensed, NotOffered, SlotTaken, TooLate, TooSoon
+from scheduler.models import (
+    Appointment,
+    AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    ClinicPolicy,
+    Location,
+    Slot,
+    Therapist,
+    TherapistLanguage,
+    WorkingHours,
+)
+from scheduler.timeline import CELL
+
+
+class Shape(NamedTuple):
+    """What the rules are written for: the cells of a visit, whether it includes needling, and who or where limits it.
+
+    `limits` has "people" for a kind of visit that only some therapists offer, "places" for one only at some locations.
+    """
+
+    cells: int
+    needling: bool
+    limits: frozenset[str]
+
+
+@cache
+def open_starts(shape: Shape) -> Select[Any]:
+    """Count the cells from which so many follow each other, each of them free or held."""
+    bounds = {name: bindparam(name, type_=UtcDateTime()) for name in ("earliest", "latest", "end", "now")}
+    there = (WISHES["location"], Slot.starts_at >= bounds["earliest"], Slot.starts_at < bounds["end"], limited(shape))
+    columns = (Slot.therapist_id, Slot.starts_at, Slot.needling)
+    free = select(*columns).where(Slot.fit > literal_column("0"), *there)
+    live = select(Appointment.id).where(Appointment.expires_at > bounds["now"])
+    kept = select(*columns).where(Slot.appointment_id.is_not(None), Slot.appointment_id.in_(live), *there)
+    cell = union_all(free, kept).subquery()
+    last = func.lead(cell.c.starts_at, shape.cells - 1, type_=UtcDateTime()).over(
+        partition_by=cell.c.therapist_id, order_by=cell.c.starts_at
+    )
+    start = select(cell, last.label("last")).subquery()
+    return select(func.count()).where(
+        start.c.last == start.c.starts_at + literal((shape.cells - 1) * CELL, Span()),
+        start.c.starts_at <= bounds["latest"],
+        start.c.needling.is_(true()) if shape.needling else true(),
+    )
+
+
+# Statements are put together once for each shape of question: that costs more than asking them.
+@cache
+def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
+    """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
+
+    The number of cells stands as a literal and `fit > 0` as that very term: PostgreSQL's generic plan needs both to
+    use the partial index.
+    """
+    enough: ColumnElement[int] = literal_column(str(shape.cells))
+    return {
+        TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
+        TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
+        NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
+        **({NotOffered: limited(shape)} if shape.limits else {}),
+        SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
+    }
+
+
+def limited(shape: Shape) -> ColumnElement[bool]:
+    """Whether who has a cell offers the kind of visit, and where it is."""
+    return and_(true(), *(LIMITS[limit] for limit in sorted(shape.limits)))
+
+
+@cache
+def asked(shape: Shape) -> Select[*tuple[Any, ...]]:
+    """One start, with what each rule says of it."""
+    return (
+        select(Location, Therapist, *rules(shape).values())
+        .select_from(Slot)
+        .join(Location, Location.id == Slot.location_id)
+        .join(Therapist, Therapist.id == Slot.therapist_id)
+        .where(WISHES["therapist"], WISHES["location"], Slot.starts_at == bindparam("start", type_=UtcDateTime()))
+    )
+
+
+@cache
+def found(shape: Shape, wishes: frozenset[str]) -> Select[int, int, datetime]:
+    """The starts that keep every rule and wish, soonest first."""
+    return (
+        select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
+        .where(*rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes)))
+        .order_by(Slot.starts_at, Slot.therapist_id)
+        .limit(bindparam("rows"))
+    )
+
+
+@cache
+def found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[int, int, datetime]:
+    """The starts in the segments of `windows` that keep every rule and wish, soonest first.
+
+    The segments are walked in their order, each by its own index range, until as many starts as wanted are counted;
+    so what lies between them is not read, nor what comes after enough. They lie within the bounds that notice and
+    horizon set: a second bound below would be the one that SQLite seeks by. `zoned` segments are not wanted everywhere.
+    """
+    first = literal_column("0", Integer())
+    names = ("begins", "ends", "zones")
+    walk = select(
+        first.label("number"), cast(first, BigInteger).label("found"), *_read(_row(first, dialect), names, dialect)
+    ).cte("walk", recursive=True)
+    following = walk.c.number + literal_column("1")
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
+    enough = select(Slot.starts_at).where(inside).limit(bindparam("rows")).correlate(walk).subquery()
+    step = select(
+        following,
+        walk.c.found + select(func.count()).select_from(enough).scalar_subquery(),
+        *_read(_row(following, dialect), names, dialect),
+    ).where(walk.c.found < bindparam("rows"), following < bindparam("windows_count"))
+    walk = walk.union_all(step)
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
+    here = select(Slot.therapist_id, Slot.location_id, Slot.starts_at).where(inside)
+    found: Select[int, int, datetime]
+    if dialect == "sqlite":
+        found = here.select_from(walk).join(Slot, true())
+    else:  # which would rather go through all cells in their order, and look for a segment of each
+        first_here = here.order_by(Slot.starts_at, Slot.therapist_id).limit(bindparam("rows"))
+        start = first_here.correlate(walk).lateral("start")
+        found = (
+            select(start.c.therapist_id, start.c.location_id, start.c.starts_at).select_from(walk).join(start, true())
+        )
+    return found.where(walk.c.found < bindparam("rows")).order_by("starts_at", "therapist_id").limit(bindparam("rows"))
+
+
+@cache
+def days_found(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[Any]:
+    """The days of `windows` that have a start as it is wished, each looked for in index ranges of its own.
+
+    `zoned` ones are of one zone each: its locations are gone through one by one, until one has a start.
+    """
+    names = ("day", "begins", "ends", "zone")
+    rows = func.json_each if dialect == "sqlite" else func.jsonb_array_elements
+    each = rows(_windows(dialect)).table_valued("value").alias("each_window")
+    window = select(*_read(each.c.value, names, dialect)).subquery()
+    inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(window, zoned=False))
+    start: Select[Any] = select(literal_column("1")).select_from(Slot).where(inside)
+    if zoned:
+        start = start.join(Location, Location.id == Slot.location_id).where(Location.time_zone == window.c.zone)
+    free = case((start.correlate(window).exists(), true()), else_=false())  # for PostgreSQL no join, but a look each
+    return select(window.c.day).where(free).distinct()
+
+
+def _timeless(shape: Shape) -> list[ColumnElement[bool]]:
+    """The rules but for notice and horizon, which bound the segments of a search already."""
+    return [rule for refusal, rule in rules(shape).items() if refusal not in {TooSoon, TooLate}]
+
+
+def _inside(window: FromClause, *, zoned: bool) -> list[ColumnElement[bool]]:
+    """Whether a start lies in a segment; `zoned` ones ask where, too, in words that no join is made of."""
+    inside = [Slot.starts_at >= window.c.begins, Slot.starts_at < window.c.ends]
+    if not zoned:
+        return inside
+    here = window.c.zones.like(literal("%|") + Location.time_zone + literal("|%"))
+    there = exists().where(Location.id == Slot.location_id, here).correlate(Slot, window)
+    return [*inside, case((there, true()), else_=false())]
+
+
+def _windows(dialect: str) -> ColumnElement[Any]:
+    """The JSON document that a statement binds."""
+    text = bindparam("windows", type_=String())
+    return text if dialect == "sqlite" else cast(text, JSONB)
+
+
+def _row(number: ColumnElement[int], dialect: str) -> ColumnElement[Any]:
+    """One row of the document, null after the last."""
+    if dialect == "sqlite":
+        return func.json_extract(_windows(dialect), literal("$[") + cast(number, String) + literal("]"))
+    return func.jsonb_extract_path(_windows(dialect), cast(number, String))
+
+
+def _read(row: ColumnElement[Any], names: Sequence[str], dialect: str) -> list[ColumnElement[Any]]:
+    """The parts of a JSON row by their names; `begins` and `ends` are instants, in seconds since 1970."""
+    read: list[ColumnElement[Any]] = []
+    for at, name in enumerate(names):
+        part: ColumnElement[Any]
+        if dialect == "sqlite":
+            part = func.json_extract(row, f"$[{at}]")
+            part = type_coerce(part * literal_column("1000000"), UtcDateTime()) if name in BOUNDS else part
+        else:
+            part = func.jsonb_extract_path_text(row, str(at))
+            part = func.to_timestamp(cast(part, BigInteger), type_=UtcDateTime()) if name in BOUNDS else part
+        read.append(part.label(name))
+    return read
+
+
+@cache
+def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
+    """Every location with each of its first starts that keep every rule.
+
+    Each location's index range is read until `count` are found; a location that does not offer the kind of visit has
+    no number to seek by, so nothing of it is read. SQLite knows no LATERAL; it seeks the few keys of a correlated IN
+    instead, which PostgreSQL would work out anew for every cell.
+    """
+    limited = "places" in shape.limits
+    place: Any = OFFERED_AT if limited else Location.id
+    if "people" in shape.limits:  # where none of them has hours, no free cell is one of theirs
+        theirs = select(WorkingHours.id).join(AppointmentTypeTherapist, WorkingHours.therapist_id == OFFERED_BY)
+        of_kind = AppointmentTypeTherapist.appointment_type_id == bindparam("type")
+        works = theirs.where(of_kind, WorkingHours.location_id == Location.id).correlate(Location).exists()
+        place = case((works, place))
+    within = rules(shape._replace(limits=shape.limits - {"places"}))
+    first = (
+        select(Slot.therapist_id, Slot.starts_at)
+        .where(Slot.location_id == place, *within.values())
+        .order_by(Slot.starts_at, Slot.therapist_id)
+        .limit(literal_column(str(count)))
+        .correlate(Location, AppointmentTypeLocation)
+    )
+    cell: Any
+    joined: ColumnElement[bool]
+    if dialect == "sqlite":
+        cell = aliased(Slot)
+        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(first)
+    else:
+        cell = first.lateral()
+        start, joined = cell.c, true()
+    found = select(Location, start.therapist_id, start.starts_at)
+    if limited:
+        offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))
+        found = found.outerjoin(AppointmentTypeLocation, offered)
+    found = found.outerjoin(cell, joined).where(*OPEN_ONLINE)
+    return found.order_by(Location.name, start.starts_at, start.therapist_id)
+
+
+def named(found: Select[int, int, datetime]) -> Select[Any]:
+    """The found starts with the names of place and therapist, joined only after the limit was reached."""
+    start = found.subquery()
+    return (
+        select(start, Location.name, Location.time_zone, Therapist.name)
+        .join(Location, Location.id == start.c.location_id)
+        .join(Therapist, Therapist.id == start.c.therapist_id)
+        .order_by(start.c.starts_at, start.c.therapist_id)
+    )
+
+
+named_once = cache(named)
+
+
+BOUNDS = ("begins", "ends")
+
+
+OPEN_ONLINE = (Location.online, Location.active)
+
+
+OFFERED_BY, OFFERED_AT = AppointmentTypeTherapist.therapist_id, AppointmentTypeLocation.location_id
+
+
+def _offered(
+    table: type[AppointmentTypeTherapist | AppointmentTypeLocation], *named: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Whether a kind of visit has therapists, or locations, of its own, or this one among them."""
+    return exists().where(table.appointment_type_id == bindparam("type"), *named)
+
+
+# In words that no index is chosen by and no join is made of: the cells are walked in the order of their starts.
+LIMITS: dict[str, ColumnElement[bool]] = {
+    "people": case((_offered(AppointmentTypeTherapist, Slot.therapist_id == OFFERED_BY), true()), else_=false()),
+    "places": case((_offered(AppointmentTypeLocation, Slot.location_id == OFFERED_AT), true()), else_=false()),
+}
+
+
+WISHES: dict[str, ColumnElement[bool]] = {
+    "online": Slot.location_id.in_(select(Location.id).where(*OPEN_ONLINE)),
+    "location": Slot.location_id == bindparam("location"),
+    "therapist": Slot.therapist_id == bindparam("therapist"),
+    "language": exists().where(
+        TherapistLanguage.therapist_id == Slot.therapist_id, TherapistLanguage.language == bindparam("language")
+    ),
+    "after": or_(
+        Slot.starts_at > bindparam("after", type_=UtcDateTime()), Slot.therapist_id > bindparam("after_therapist")
+    ),
+}
+
+
+def per_place(
+    compare: Callable[..., ColumnElement[bool]], instants: Mapping[int | None, datetime]
+) -> list[ColumnElement[bool]]:
+    """Test each start against its own location's midnight, where they differ, in words that no index is chosen by."""
+    places: dict[datetime, list[int | None]] = defaultdict(list)
+    for location_id, instant in instants.items():
+        places[instant].append(location_id)
+    if len(places) < 2:  # noqa: PLR2004 one midnight for all is a bound already
+        return []
+    midnight = case(*((Slot.location_id.in_(ids), literal(instant, UtcDateTime())) for instant, ids in places.items()))
+    return [compare(Slot.starts_at, midnight)]
+
+
+@cache
+def asked_terms(local: bool) -> Select[Any]:
+    zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
+    return select(
+        ClinicPolicy,
+        AppointmentType,
+        exists().where(Location.id == bindparam("location")),
+        exists().where(Therapist.id == bindparam("therapist")),
+        exists().where(TherapistLanguage.language == bindparam("language")),
+        exists().where(~and_(*OPEN_ONLINE)),
+        zones.scalar_subquery() if local else null(),
+        _offered(AppointmentTypeTherapist),
+        _offered(AppointmentTypeLocation),
+        _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
+        _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
+    ).join_from(ClinicPolicy, AppointmentType, (AppointmentType.id == bindparam("type")) & AppointmentType.active)
