@@ -39,6 +39,7 @@ HORIZON = timedelta(days=3)
 NOTICE = timedelta(minutes=60)
 KEPT = {"clinic_policy", "explainer_version"}
 LICENCES = ("pt", "dry_needling")
+UNDELIVERED = "messages owed past the day of their visit"  # no worker delivers here, and the clock goes on for days
 UNLICENSED = "visits ahead that the therapist is not licensed for"
 CHICAGO, DENVER = 1, 2
 PLACES = {CHICAGO: ("IL", ZoneInfo("America/Chicago")), DENVER: ("CO", ZoneInfo("America/Denver"))}
@@ -347,6 +348,7 @@ class ClinicLife(RuleBasedStateMachine):
         with reading(self.clinic.engine) as session:
             findings = verify.verify(session, now=self.model.now)
             broken = {found.rule: found.violations for found in findings if found.violations}
+        broken.pop(UNDELIVERED, None)
         lapsed = self.model.unlicensed()
         assert broken == ({UNLICENSED: lapsed} if lapsed else {})
 
