@@ -33,12 +33,12 @@ class Day:
 def a_day(engine: Engine, therapist_id: int) -> Day:
     """Let four booked visits of a demo therapist be today, at full hours of their clinic, whatever the hour is now.
 
-    What the demo has booked for today, and in the early morning it has, is put off for a year.
+    What the demo has booked for today, and in the early morning it has, is put off for a year. No two have one name.
     """
     keys = Keyring.of([KEYS["LINK_KEYS"]], [KEYS["FIELD_KEYS"]])
     own = Appointment.therapist_id == therapist_id, Appointment.status == Status.BOOKED
     far = Appointment.starts_at > datetime.now(UTC) + 2 * DAY
-    last = select(Appointment).where(*own, far).order_by(Appointment.starts_at.desc()).limit(len(HOURS))
+    last = select(Appointment, Patient).join(Patient).where(*own, far).order_by(Appointment.starts_at.desc())
     with transaction(engine) as session:
         email = f"{uuid4().hex}@clinic.example"
         new = AccountDetails(email, "Some therapist", Role.THERAPIST, therapist_id=therapist_id)
@@ -47,12 +47,14 @@ def a_day(engine: Engine, therapist_id: int) -> Day:
         near = Appointment.starts_at < datetime.now(UTC) + 2 * DAY
         for other in session.scalars(select(Appointment).where(Appointment.therapist_id == therapist_id, near)):
             other.starts_at, other.ends_at = other.starts_at + 365 * DAY, other.ends_at + 365 * DAY
-        for visit, hour, note, needling in zip(session.scalars(last).all(), HOURS, NOTES, NEEDLES, strict=True):
+        by_name = {patient.name: visit for visit, patient in session.execute(last.limit(40))}
+        each = zip(list(by_name.items())[: len(HOURS)], HOURS, NOTES, NEEDLES, strict=True)
+        for (name, visit), hour, note, needling in each:
             zone = zone_of(session.get_one(Location, visit.location_id).time_zone)
             start = first_instant(local_date(datetime.now(UTC), zone), hour * 60, zone)
             visit.starts_at, visit.ends_at = start, start + timedelta(minutes=45)
             visit.note_sealed, visit.needling = keys.seal(note), needling
-            visits.append((visit.id, session.get_one(Patient, visit.patient_id).name))
+            visits.append((visit.id, name))
         return Day(email, visits)
 
 

@@ -21,7 +21,7 @@ from tests.browser.visitor import Visitor, visiting
 from tests.server import Server
 
 DESK = "desk@demo.example"
-SOME_TIME = r"(Today|Tomorrow|\w+day).*"
+SOME_TIME = r"(Today|Tomorrow|\w+day), .*"
 
 
 @dataclass

@@ -27,7 +27,7 @@ def test_an_empty_form_is_refused_and_says_at_each_field_what_is_missing(
 ) -> None:
     with visit(language=language, javascript=javascript) as patient:
         patient.reaches_details()
-        with patient.page.expect_response(lambda answer: answer.request.method == "POST") as answer:
+        with patient.page.expect_response(lambda answer: answer.request.is_navigation_request()) as answer:
             patient.presses("Continue")
         assert answer.value.status == 422
         patient.reads("Your details")

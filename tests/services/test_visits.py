@@ -85,7 +85,7 @@ def test_a_patient_arrives_and_is_treated(clinic: Clinic, visit: Appointment) ->
     assert broken(clinic) == {}
 
 
-@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("before", [status for status in Status if status is not Status.HELD])
 @pytest.mark.parametrize("after", MARKS)
 def test_a_mark_follows_one_status_only(clinic: Clinic, visit: Appointment, before: Status, after: Status) -> None:
     if before == Status.CANCELLED:
