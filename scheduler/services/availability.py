@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
@@ -146,6 +146,15 @@ class Terms:
         return Shape(self.kind.cells, self.kind.includes_needling, self.limits)
 
 
+class Ahead(Protocol):
+    """How far ahead a kind of visit can be booked; None is as far as the clinic can."""
+
+    @property
+    def notice_minutes(self) -> int | None: ...
+    @property
+    def horizon_days(self) -> int | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bookable:
     """A start that passed every rule of `availability_sql.rules` at this moment; only the claim decides."""
@@ -186,7 +195,7 @@ def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime)
     cursor say nothing of days.
     """
     terms = _terms(session, find, local=True)
-    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
+    earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     zones = set(terms.zones.values()) or {zone_of("UTC")}
     soonest, last = min(local_date(earliest, zone) for zone in zones), max(local_date(latest, zone) for zone in zones)
     shown = find.from_ if find.from_ is not None and not isinstance(find.from_, datetime) else soonest
@@ -201,7 +210,7 @@ def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime)
 def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
     if not _possible(find, terms):
         return Page([], None)
-    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=find.by_staff)
+    earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
     values = _wished(find, terms) | {
@@ -286,7 +295,7 @@ def soonest(session: Session, appointment_type_id: int, count: int, *, now: date
     Two queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
-    earliest, latest = _bounds(terms.policy, terms.kind, now, by_staff=False)
+    earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
     statement = sql.soonest(terms.shape, count, session.get_bind().dialect.name)
     values = {"type": appointment_type_id, "earliest": earliest, "latest": latest}
     openings: dict[int, Openings] = {}
@@ -325,9 +334,9 @@ def require_bookable(
     name = SlotName.parse(slot_id)
     terms = _terms(session, Find(appointment_type_id))
     kind = terms.kind
-    earliest, latest = _bounds(terms.policy, kind, now, by_staff=by_staff)
+    earliest, latest = bookable_within(terms.policy, kind, now, by_staff=by_staff)
     if held is not None:
-        earliest = max(now, _bounds(terms.policy, kind, held.booked_at, by_staff=by_staff)[0])
+        earliest = max(now, bookable_within(terms.policy, kind, held.booked_at, by_staff=by_staff)[0])
     values = {
         "type": appointment_type_id,
         "earliest": earliest,
@@ -375,7 +384,7 @@ def _in_the_way(
 def open_starts(session: Session, like: Bookable, until: datetime, *, now: datetime) -> int:
     """How many starts of this kind this location would have, as late as `until`, if no time were held."""
     kind = like.kind
-    earliest, latest = _bounds(like.policy, kind, now, by_staff=False)
+    earliest, latest = bookable_within(like.policy, kind, now, by_staff=False)
     values = {
         "type": kind.id,
         "location": like.location.id,
@@ -387,7 +396,7 @@ def open_starts(session: Session, like: Bookable, until: datetime, *, now: datet
     return int(session.execute(sql.open_starts(like.shape), values).scalar_one())
 
 
-def _bounds(policy: ClinicPolicy, kind: AppointmentType, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
+def bookable_within(policy: ClinicPolicy, kind: Ahead, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:
     """The first and the last start that patients may book now; staff, from the quarter hour that is running on.
 
     A kind of visit may have its own notice, and a nearer horizon than the clinic's.

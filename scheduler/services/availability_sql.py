@@ -229,6 +229,23 @@ def _read(row: ColumnElement[Any], names: Sequence[str], dialect: str) -> list[C
 
 
 @cache
+def compared(before: Shape | None, after: Shape | None) -> Select[*tuple[Any, ...]]:
+    """For each therapist at each location: how many starts keep the rules of before, those of after, and both."""
+    was, will_be = _kept("before", before), _kept("after", after)
+    counts = (func.count().filter(kept) for kept in (was, will_be, and_(was, will_be)))
+    free = select(Slot.therapist_id, Slot.location_id, *counts).where(Slot.fit > literal_column("0"), or_(was, will_be))
+    return free.group_by(Slot.therapist_id, Slot.location_id)
+
+
+def _kept(name: str, shape: Shape | None) -> ColumnElement[bool]:
+    """Whether a start keeps the rules of a shape, within bounds of this name; none does where there is no shape."""
+    if shape is None:
+        return false()
+    earliest, latest = (bindparam(f"{name}_{bound}", type_=UtcDateTime()) for bound in ("earliest", "latest"))
+    return and_(*_timeless(shape), Slot.starts_at >= earliest, Slot.starts_at <= latest)
+
+
+@cache
 def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     """Every location with each of its first starts that keep every rule.
 

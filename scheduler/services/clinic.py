@@ -6,7 +6,7 @@ Nothing is deleted that visits name: a place or a kind of visit stops being acti
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -20,9 +20,23 @@ from scheduler.models import (
     Location,
     StateRule,
 )
-from scheduler.services import audit, consequences, edits, hours, opening, practice, slots
+from scheduler.services import (
+    audit,
+    availability,
+    consequences,
+    edits,
+    hours,
+    opening,
+    practice,
+    slots,
+    starts_changed,
+)
 from scheduler.services.audit import Actor
-from scheduler.timeline import local_date, zone_of
+from scheduler.services.consequences import UNSEEN
+from scheduler.services.starts_changed import StartsChanged, Terms
+from scheduler.timeline import CELL, local_date, zone_of
+
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +133,7 @@ def change_location(
 
     One that closes is closed to patients too, until `opening.open_online` finds it ready anew.
 
-    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, VisitsHit, and HoursClash when somebody
+    Raises NotFound, ChangedMeanwhile, Invalid for a name that another has, NotAgreed, and HoursClash when somebody
     would work there and elsewhere at once.
     """
     consequences.alone(session)
@@ -141,8 +155,10 @@ def change_location(
         opening.set_online(session, location, online=False, by=by, now=now)
 
 
-def add_type(session: Session, details: TypeDetails, *, by: Actor, now: datetime) -> AppointmentType:
-    """Raises Invalid for a name that another kind has, and for a horizon beyond the clinic's."""
+def add_type(
+    session: Session, details: TypeDetails, *, agreed: str | None = None, by: Actor, now: datetime
+) -> AppointmentType:
+    """Raises Invalid for a name that another kind has, and for a horizon beyond the clinic's; NotAgreed."""
     consequences.alone(session)
     _require_free(session, AppointmentType, details.name, but=None)
     _require_within_plan(session, details)
@@ -153,7 +169,7 @@ def add_type(session: Session, details: TypeDetails, *, by: Actor, now: datetime
     session.flush()
     _offer_by(session, kind, details)
     _arrange(session, kind, details.place)
-    _refit_after(session, longest)
+    consequences.require_agreed([], agreed, _refitted(session, longest, None, details, agreed, now))
     audit.record(session, "appointment_type.added", kind, by=by, now=now, **edits.plain(details))
     return kind
 
@@ -171,7 +187,7 @@ def change_type(
     """Change a kind of visit; visits that are booked keep their length.
 
     Raises NotFound, ChangedMeanwhile, Invalid for a name that another has or a horizon beyond the clinic's, and
-    VisitsHit: for those that keep another length than new ones, those whose therapist may not needle, and those whose
+    NotAgreed: for those that keep another length than new ones, those whose therapist may not needle, and those whose
     therapist or location no longer offers it.
     """
     consequences.alone(session)
@@ -189,8 +205,7 @@ def change_type(
     hits = [hit for hit in _unfit_if_narrower(session, before, details, now) if hit.visit_id not in unfit]
     if (before.minutes, before.buffer_minutes) != (details.minutes, details.buffer_minutes):
         hits += consequences.of_type(session, type_id, now=now)
-    consequences.require_agreed(hits, agreed)
-    _refit_after(session, longest)
+    consequences.require_agreed(hits, agreed, _refitted(session, longest, before, details, agreed, now))
     edits.note(session, "appointment_type.changed", kind, before, type_details(session, kind), by=by, now=now)
 
 
@@ -203,7 +218,7 @@ def type_details(session: Session, kind: AppointmentType) -> TypeDetails:
 def add_rule(session: Session, details: RuleDetails, *, agreed: str | None, by: Actor, now: datetime) -> StateRule:
     """Let a rule of a state hold from a day on; rules that have begun stay as they were.
 
-    Raises Invalid for a day that is not after the newest rule's, or has passed; VisitsHit.
+    Raises Invalid for a day that is not after the newest rule's, or has passed; NotAgreed.
     """
     consequences.alone(session)
     known = session.scalars(select(StateRule.valid_from).where(StateRule.state == details.state)).all()
@@ -232,7 +247,7 @@ def review_rule(
 
 
 def remove_rule(session: Session, rule_id: int, *, agreed: str | None, by: Actor, now: datetime) -> None:
-    """Take back a rule that has not begun. Raises NotFound, Invalid for one that has, VisitsHit."""
+    """Take back a rule that has not begun. Raises NotFound, Invalid for one that has, NotAgreed."""
     consequences.alone(session)
     rule = edits.locked(session, StateRule, rule_id)
     if rule.id not in not_begun(session, [rule], now=now):
@@ -289,9 +304,36 @@ def _require_within_plan(session: Session, details: TypeDetails) -> None:
         raise Invalid("horizon_days", "This is further ahead than the clinic is booked at all.")
 
 
-def _refit_after(session: Session, longest_before: int) -> None:
-    if slots.longest_visit(session) != longest_before:
+def _refitted(
+    session: Session,
+    longest_before: int,
+    before: TypeDetails | None,
+    after: TypeDetails,
+    agreed: str | None,
+    now: datetime,
+) -> list[StartsChanged]:
+    """Recount the free cells where the longest visit is another now; tell what becomes of starts, if unseen.
+
+    That is told while as many cells are counted as the longer of both visits has.
+    """
+    longest, changed = slots.longest_visit(session), list[StartsChanged]()
+    if longest > longest_before:
         consequences.refit(session)
+    if agreed == UNSEEN:
+        policy = practice.policy(session)
+        changed = starts_changed.by_terms(session, after.name, _terms(policy, before, now), _terms(policy, after, now))
+    if longest < longest_before:
+        consequences.refit(session)
+    return changed
+
+
+def _terms(policy: ClinicPolicy, details: TypeDetails | None, now: datetime) -> Terms | None:
+    """On which terms a kind of visit can be booked."""
+    if details is None or not details.active:
+        return None
+    cells = (details.minutes + details.buffer_minutes) * MINUTE // CELL
+    within = availability.bookable_within(policy, details, now, by_staff=False)
+    return Terms(cells, details.includes_needling, *within, details.therapist_ids, details.location_ids)
 
 
 def _in_order(session: Session) -> list[AppointmentType]:

@@ -1,12 +1,13 @@
 """What a change of hours, licences, people or places does to visits that are booked, and to the calendar.
 
-Such a change is made in `weighed`: whoever makes it is told first which visits no longer fit, and nothing is stored
-before they agree. The visits stay booked, to be moved or cancelled by hand; free time follows the change at once.
+Such a change is made in `weighed`: whoever makes it is told first which visits no longer fit and which starts come
+and go, and nothing is stored before they agree. The visits stay booked, to be moved or cancelled by hand; free time
+follows the change at once.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,13 +22,16 @@ from sqlalchemy.orm import Session
 from scheduler.db import alone_with
 from scheduler.errors import Conflict
 from scheduler.models import Appointment, AppointmentType, Location, Patient, Slot, Status, Therapist, WorkingHours
-from scheduler.services import licensing, practice, slots
+from scheduler.services import licensing, practice, slots, starts_changed
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
 from scheduler.services.practice import Offering
+from scheduler.services.starts_changed import StartsChanged
 from scheduler.timeline import CELL, cell_of, local_date, next_cell, zone_of
 
 THERAPISTS_A_CHUNK = 20
+UNSEEN = ""  # what somebody has agreed to who is to be shown everything first
+NO_VISITS = "no visits"  # what somebody agrees to where no visit is hit
 Place = tuple[int, int]  # therapist and location
 Time = tuple[datetime, datetime]
 
@@ -81,25 +85,29 @@ class Hit:
     why: Why
 
 
-class VisitsHit(Conflict):
-    """A change would hit visits, and nobody has agreed to that yet; `agreement` is what to say to agree."""
+class NotAgreed(Conflict):
+    """A change has consequences that nobody has agreed to yet; `agreement` is what to say to agree.
 
-    def __init__(self, hits: list[Hit]) -> None:
-        super().__init__("Booked visits would no longer fit.")
-        self.hits = hits
+    It names the visits that would no longer fit: what can be booked changes at any moment, by visits alone.
+    """
+
+    def __init__(self, hits: list[Hit], starts: list[StartsChanged]) -> None:
+        super().__init__("Booked visits would no longer fit." if hits else "Other times can be booked after this.")
+        self.hits, self.starts = hits, starts
 
     @property
     def agreement(self) -> str:
         named = "".join(f"{hit.visit_id.hex} {hit.why};" for hit in self.hits)
-        return sha256(named.encode()).hexdigest()[:32]
+        return sha256(named.encode()).hexdigest()[:32] if self.hits else NO_VISITS
 
 
 @contextmanager
 def weighed(session: Session, therapist_ids: Collection[int], *, agreed: str | None, now: datetime) -> Iterator[None]:
-    """Change what the calendars of these therapists depend on; raise VisitsHit when that hits visits.
+    """Change what the calendars of these therapists depend on; raise NotAgreed for what it does to visits and starts.
 
-    It does not for who `agreed` to these very visits. All cells are brought in line in the same transaction: search
-    offers nothing that the change took away. Call `alone` before reading what is to be changed.
+    It does not for who `agreed` to these very visits; who has UNSEEN it is told of starts too, None of visits alone.
+    All cells are brought in line in the same transaction: search offers nothing that the change took away. Call `alone`
+    before reading what is to be changed.
     """
     slots.lock(session, therapist_ids)
     before = {hit.visit_id: GRAVEST.index(hit.why) for hit in unfit(session, therapist_ids, now=now)}
@@ -107,8 +115,11 @@ def weighed(session: Session, therapist_ids: Collection[int], *, agreed: str | N
     session.flush()
     after = unfit(session, therapist_ids, now=now)
     worse = [hit for hit in after if GRAVEST.index(hit.why) < before.get(hit.visit_id, len(GRAVEST))]
-    require_agreed(worse, agreed)
-    replan(session, therapist_ids, now=now)
+    if agreed == UNSEEN:
+        require_agreed(worse, agreed, starts_changed.by_plan(session, therapist_ids, _end(session, now), now=now))
+    else:
+        require_agreed(worse, agreed)
+        replan(session, therapist_ids, now=now)
 
 
 def alone(session: Session) -> None:
@@ -116,10 +127,10 @@ def alone(session: Session) -> None:
     alone_with(session, "what calendars depend on")
 
 
-def require_agreed(hits: list[Hit], agreed: str | None) -> None:
-    """Raise VisitsHit unless somebody agreed that these very visits no longer fit."""
-    refusal = VisitsHit(hits)
-    if hits and refusal.agreement != agreed:
+def require_agreed(hits: list[Hit], agreed: str | None, starts: Sequence[StartsChanged] = ()) -> None:
+    """Raise NotAgreed for starts that change, and unless somebody agreed that these very visits no longer fit."""
+    refusal = NotAgreed(hits, list(starts))
+    if starts or (hits and refusal.agreement != agreed):
         raise refusal
 
 
@@ -128,15 +139,17 @@ def replan(session: Session, therapist_ids: Collection[int], *, now: datetime) -
 
     One therapist and a few weeks at a time: ten therapists' three months at once took ten times as long.
     """
+    until = _end(session, now)
+    for therapist_id in sorted(therapist_ids):
+        for window in slots.work_ahead(session, therapist_id, until=until, now=now):
+            slots.replan(session, [therapist_id], *window, now=now)
+
+
+def _end(session: Session, now: datetime) -> datetime:
+    """Where the calendar ends: with the horizon, or with the last free cell where that was further once."""
     free = select(Slot.starts_at).where(Slot.fit > literal_column("0")).order_by(Slot.starts_at.desc())
     last = session.scalars(free.limit(1)).first() or now
-    end = max(slots.horizon_end(practice.policy(session), now), last + CELL)
-    for therapist_id in sorted(therapist_ids):
-        start = next_cell(now)
-        while start < end:
-            until = min(start + slots.WINDOW, end)
-            slots.replan(session, [therapist_id], start, until, now=now)
-            start = until
+    return max(slots.horizon_end(practice.policy(session), now), last + CELL)
 
 
 def refit(session: Session) -> None:

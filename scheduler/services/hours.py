@@ -120,13 +120,14 @@ def add(
     weekdays: Iterable[int],
     details: HoursDetails,
     *,
+    agreed: str | None = None,
     by: Actor,
     now: datetime,
 ) -> list[WorkingHours]:
     """Let a therapist work at a place on these weekdays; the times can be booked at once.
 
     Raises NotFound for an unknown therapist or place, Invalid for a place that is closed and days out of order,
-    HoursClash for hours that overlap others.
+    HoursClash for hours that overlap others, NotAgreed.
     """
     consequences.alone(session)
     if details.valid_until is not None and details.valid_until < details.valid_from:
@@ -134,7 +135,7 @@ def add(
     edits.locked(session, Therapist, therapist_id)
     if not edits.locked(session, Location, location_id).active:
         raise Invalid("location_id", "This location is closed.")
-    with consequences.weighed(session, [therapist_id], agreed=None, now=now):
+    with consequences.weighed(session, [therapist_id], agreed=agreed, now=now):
         added = [
             WorkingHours(therapist_id=therapist_id, location_id=location_id, weekday=weekday, **asdict(details))
             for weekday in sorted(set(weekdays))
@@ -160,7 +161,7 @@ def change(
     """Change weekly hours from the day `valid_from` on, and the last day they are worked.
 
     Hours that were worked stay as they were: new times end them the day before and begin others; their first day is
-    theirs. Raises Invalid for a day in the past, HoursClash for hours that overlap others, VisitsHit for visits that
+    theirs. Raises Invalid for a day in the past, HoursClash for hours that overlap others, NotAgreed for visits that
     would no longer fit, ChangedMeanwhile.
     """
     consequences.alone(session)

@@ -247,12 +247,14 @@ def horizon_end(policy: ClinicPolicy, now: datetime) -> datetime:
     return last.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
 
 
-def work_ahead(session: Session, therapist_id: int, *, now: datetime) -> list[tuple[datetime, datetime]]:
-    """Where a therapist's cells differ from the plan up to the horizon, in windows of one short transaction each.
+def work_ahead(
+    session: Session, therapist_id: int, *, until: datetime | None = None, now: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Where a therapist's cells differ from the plan up to the horizon, or `until`, in windows of one short step each.
 
     Reads only, so that a job which finds nothing to do, as most do, holds up nobody.
     """
-    start, end = next_cell(now), horizon_end(practice.policy(session), now)
+    start, end = next_cell(now), until or horizon_end(practice.policy(session), now)
     values = _plan(session, [therapist_id], start, end) | {
         "therapists": [therapist_id],
         "start": start,

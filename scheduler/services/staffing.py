@@ -77,7 +77,7 @@ def change_therapist(
     by: Actor,
     now: datetime,
 ) -> None:
-    """Change a therapist; one who is not active works nowhere. Raises NotFound, ChangedMeanwhile, VisitsHit."""
+    """Change a therapist; one who is not active works nowhere. Raises NotFound, ChangedMeanwhile, NotAgreed."""
     consequences.alone(session)
     therapist = edits.locked(session, Therapist, therapist_id)
     before = therapist_details(session, therapist)
@@ -102,15 +102,23 @@ def languages_of(session: Session, therapist_ids: Collection[int]) -> dict[int, 
     return spoken
 
 
-def add_license(session: Session, therapist_id: int, details: LicenseDetails, *, by: Actor, now: datetime) -> License:
+def add_license(
+    session: Session,
+    therapist_id: int,
+    details: LicenseDetails,
+    *,
+    agreed: str | None = None,
+    by: Actor,
+    now: datetime,
+) -> License:
     """Store a licence that nobody has verified yet; the times that it allows can be booked at once.
 
-    Raises NotFound for an unknown therapist, Invalid for a licence that is stored already.
+    Raises NotFound for an unknown therapist, Invalid for a licence that is stored already, NotAgreed.
     """
     consequences.alone(session)
     edits.locked(session, Therapist, therapist_id)
     _require_new(session, therapist_id, details, but=None)
-    with consequences.weighed(session, [therapist_id], agreed=None, now=now):
+    with consequences.weighed(session, [therapist_id], agreed=agreed, now=now):
         licence = License(therapist_id=therapist_id, **asdict(details))
         session.add(licence)
     audit.record(session, "license.added", licence, by=by, now=now, therapist_id=therapist_id, **edits.plain(details))
@@ -129,7 +137,7 @@ def change_license(
 ) -> None:
     """Change a licence; but for its evidence that must be verified anew.
 
-    Raises NotFound, ChangedMeanwhile, Invalid for one that is stored already, and VisitsHit.
+    Raises NotFound, ChangedMeanwhile, Invalid for one that is stored already, and NotAgreed.
     """
     consequences.alone(session)
     licence = edits.locked(session, License, license_id)

@@ -79,7 +79,7 @@ def close(
     by: Actor,
     now: datetime,
 ) -> list[Closure]:
-    """Close places for a time. Raises NotFound, Invalid for a range out of order or past, VisitsHit."""
+    """Close places for a time. Raises NotFound, Invalid for a range out of order or past, NotAgreed."""
     consequences.alone(session)
     places = [edits.locked(session, Location, place) for place in sorted(set(location_ids))]
     for place in places:
@@ -90,7 +90,7 @@ def close(
 def close_on(
     session: Session, holidays_: Collection[Holiday], *, agreed: str | None, by: Actor, now: datetime
 ) -> list[Closure]:
-    """Close for whole days the places that keep these holidays. Raises VisitsHit, for all of them at once."""
+    """Close for whole days the places that keep these holidays. Raises NotAgreed, for all of them at once."""
     consequences.alone(session)
     days = ((one, ClosureDetails(one.day, 0, one.day, MIDNIGHT, one.name)) for one in holidays_)
     wanted = [(place, details) for one, details in days for place in one.location_ids]
@@ -107,7 +107,7 @@ def change_closure(
     by: Actor,
     now: datetime,
 ) -> None:
-    """Change a closure. Raises NotFound, ChangedMeanwhile, Invalid (what has begun can only end), VisitsHit."""
+    """Change a closure. Raises NotFound, ChangedMeanwhile, Invalid (what has begun can only end), NotAgreed."""
     consequences.alone(session)
     closure = edits.locked(session, Closure, closure_id)
     before = edits.read_off(ClosureDetails, closure)
@@ -120,13 +120,13 @@ def change_closure(
     edits.note(session, "closure.changed", closure, before, details, by=by, now=now)
 
 
-def open_again(session: Session, closure_id: int, *, by: Actor, now: datetime) -> None:
-    """Take a closure back that has not begun; its times can be booked at once. Raises NotFound, Invalid."""
+def open_again(session: Session, closure_id: int, *, agreed: str | None = None, by: Actor, now: datetime) -> None:
+    """Take a closure back that has not begun; its times can be booked at once. Raises NotFound, Invalid, NotAgreed."""
     consequences.alone(session)
     closure = edits.locked(session, Closure, closure_id)
     _require_not_begun(closure, zone_of(session.get_one(Location, closure.location_id).time_zone), now)
     concerned = consequences.therapists_at(session, [closure.location_id], now=now)
-    with consequences.weighed(session, concerned, agreed=None, now=now):
+    with consequences.weighed(session, concerned, agreed=agreed, now=now):
         details = edits.plain(edits.read_off(ClosureDetails, closure))
         audit.record(session, "closure.removed", closure, by=by, now=now, location_id=closure.location_id, **details)
         session.delete(closure)
@@ -182,7 +182,7 @@ def ask_by_file(session: Session, therapist_id: int, content: bytes, *, by: Acto
 def give(
     session: Session, therapist_id: int, details: OffDetails, *, agreed: str | None, by: Actor, now: datetime
 ) -> TimeOff:
-    """Give a therapist time off at once. Raises NotFound, Invalid, VisitsHit."""
+    """Give a therapist time off at once. Raises NotFound, Invalid, NotAgreed."""
     consequences.alone(session)
     edits.locked(session, Therapist, therapist_id)
     _require_ahead(details, _latest_zone(session, therapist_id, now), now)
@@ -191,7 +191,7 @@ def give(
 
 
 def decide(session: Session, time_off_id: int, wish: Wish, *, agreed: str | None, by: Actor, now: datetime) -> TimeOff:
-    """Approve or decline what was asked for. Raises NotFound, Decided when somebody did otherwise, VisitsHit."""
+    """Approve or decline what was asked for. Raises NotFound, Decided when somebody did otherwise, NotAgreed."""
     consequences.alone(session)
     absence = edits.locked(session, TimeOff, time_off_id)
     if absence.status == wish:
@@ -205,16 +205,16 @@ def decide(session: Session, time_off_id: int, wish: Wish, *, agreed: str | None
     return absence
 
 
-def withdraw(session: Session, time_off_id: int, *, by: Actor, now: datetime) -> None:
+def withdraw(session: Session, time_off_id: int, *, agreed: str | None = None, by: Actor, now: datetime) -> None:
     """Take back time off that has not begun, whether it was decided or not; its times can be booked at once.
 
-    Raises NotFound, Invalid for what has begun.
+    Raises NotFound, Invalid for what has begun, NotAgreed.
     """
     consequences.alone(session)
     absence = edits.locked(session, TimeOff, time_off_id)
     if absence.status == Wish.APPROVED:
         _require_not_begun(absence, _latest_zone(session, absence.therapist_id, now), now)
-    with consequences.weighed(session, [absence.therapist_id], agreed=None, now=now):
+    with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
         whose = {"therapist_id": absence.therapist_id, "status": absence.status}
         details = edits.plain(edits.read_off(OffDetails, absence))
         audit.record(session, "time_off.withdrawn", absence, by=by, now=now, **whose, **details)

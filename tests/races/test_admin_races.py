@@ -13,7 +13,7 @@ from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Account, Appointment, Role
 from scheduler.services import accounts, hours
 from scheduler.services.accounts import LastAdmin
-from scheduler.services.consequences import VisitsHit
+from scheduler.services.consequences import NotAgreed
 from scheduler.services.hours import HoursClash, HoursDetails
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
@@ -82,7 +82,7 @@ def test_every_visit_booked_while_hours_end_was_shown_before_they_did(clinic: Cl
         for _ in range(TRIES):
             try:
                 change(clinic, shift, agreed, valid_until=NEXT_MONDAY - DAY)
-            except VisitsHit as told:
+            except NotAgreed as told:
                 agreed_to.clear()
                 agreed_to.update(hit.visit_id for hit in told.hits)
                 agreed = told.agreement

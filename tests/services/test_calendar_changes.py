@@ -1,6 +1,7 @@
 """Any sequence of what administrators do to hours, licences, therapists and places: the calendar follows each at once.
 
-What is free is what is planned, what is taken stays, a refusal changes nothing, and nobody is ever planned twice.
+What is free is what is planned, what is taken stays, a refusal changes nothing, nobody is ever planned twice, and what
+was told of starts gained and lost before it was saved is what became of search.
 """
 
 from collections import Counter
@@ -19,11 +20,22 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
 from scheduler.keys import Keyring
-from scheduler.models import Closure, License, Location, Slot, StateRule, Therapist, TimeOff, WorkingHours
+from scheduler.models import (
+    AppointmentType,
+    Closure,
+    License,
+    Location,
+    Slot,
+    StateRule,
+    Therapist,
+    TimeOff,
+    WorkingHours,
+)
+from scheduler.services import availability, consequences, edits, hours, practice, slots, staffing, time_away
 from scheduler.services import clinic as changes
-from scheduler.services import consequences, edits, hours, practice, slots, staffing, time_away
+from scheduler.services.availability import Find, SlotName
 from scheduler.services.clinic import LocationDetails, RuleDetails
-from scheduler.services.consequences import VisitsHit, Why
+from scheduler.services.consequences import NO_VISITS, UNSEEN, NotAgreed, Why
 from scheduler.services.hours import HoursClash, HoursDetails
 from scheduler.services.planned import planned_time
 from scheduler.services.time_away import ClosureDetails, OffDetails
@@ -36,6 +48,8 @@ from tests.services.test_state_machine import UNLICENSED, empty
 TODAY = date(2026, 11, 23)
 HORIZON_DAYS = 9
 ZONES = ("America/Chicago", "America/Denver", "America/New_York")
+ALL = 100_000
+Told = dict[str, tuple[int, int]]
 Change = Callable[[Session, str | None, datetime], None]
 
 places = st.sampled_from([1, 2])
@@ -43,6 +57,7 @@ therapists = st.sampled_from([1, 2])
 days = st.integers(-1, 12).map(lambda n: TODAY + n * DAY)
 ends = st.one_of(st.none(), days)
 minutes = st.integers(24, 90).map(lambda quarters: quarters * 15)
+named = st.sets(st.sampled_from([1, 2]), max_size=1).map(tuple)
 lengths = st.integers(2, 40).map(lambda quarters: quarters * 15)
 
 
@@ -67,8 +82,8 @@ def adding(draw: st.DrawFn) -> Step:
     therapist, place, weekdays = draw(therapists), draw(places), draw(st.sets(st.integers(0, 6), min_size=1))
 
     def change(_session: Session) -> Change:
-        return lambda session, _agreed, now: void(
-            hours.add(session, therapist, place, weekdays, new, by=ADMIN, now=now)
+        return lambda session, agreed, now: void(
+            hours.add(session, therapist, place, weekdays, new, agreed=agreed, by=ADMIN, now=now)
         )
 
     return Step("add hours", change)
@@ -194,7 +209,9 @@ def coming_back(draw: st.DrawFn) -> Step:
 
     def change(session: Session) -> Change:
         row = pick(session, table, number)
-        return nothing if row is None else lambda session, _agreed, now: undo(session, row.id, by=ADMIN, now=now)
+        if row is None:
+            return nothing
+        return lambda session, agreed, now: undo(session, row.id, agreed=agreed, by=ADMIN, now=now)
 
     return Step("take back", change)
 
@@ -216,6 +233,30 @@ def closing_otherwise(draw: st.DrawFn) -> Step:
     return Step("change a closure", change)
 
 
+@st.composite
+def offering(draw: st.DrawFn) -> Step:
+    kind, people, where = draw(st.integers(1, 3)), draw(named), draw(named)
+    new = {
+        "minutes": draw(st.integers(1, 6)) * 15,
+        "buffer_minutes": draw(st.integers(0, 2)) * 15,
+        "includes_needling": draw(st.booleans()),
+        "active": draw(st.integers(0, 5)) > 0,
+        "notice_minutes": draw(st.sampled_from([None, 0, 600, 3000])),
+        "horizon_days": draw(st.sampled_from([None, 1, 4])),
+        "therapist_ids": people,
+        "location_ids": where,
+    }
+
+    def change(session: Session) -> Change:
+        before = changes.type_details(session, session.get_one(AppointmentType, kind))
+        seal = edits.seal_of(before)
+        return lambda session, agreed, now: changes.change_type(
+            session, kind, replace(before, **new), seal=seal, agreed=agreed, by=ADMIN, now=now
+        )
+
+    return Step("change a kind of visit", change)
+
+
 def nothing(_session: Session, _agreed: str | None, _now: datetime) -> None:
     """There is nothing to do it to."""
 
@@ -227,7 +268,7 @@ def void(_result: object) -> None:
 STEPS = st.lists(
     st.one_of(
         adding(), adding(), changing(), changing(), removing(), licensing(), staying(), housing(), ruling(),
-        going_away(), going_away(), coming_back(), closing_otherwise(),
+        going_away(), going_away(), coming_back(), closing_otherwise(), offering(), offering(),
     ),
     min_size=4,
     max_size=9,
@@ -284,37 +325,55 @@ def planned(clinic: Clinic, end: datetime) -> set[tuple[int, datetime, int]]:
     return set(found)
 
 
-def do(clinic: Clinic, step: Step) -> str:
-    """Do one thing as an administrator does, agreeing to what it hits; return what came of it."""
+def offered(clinic: Clinic) -> dict[str, set[SlotName]]:
+    """Every start that search lists, by kind of visit."""
+    with reading(clinic.engine) as session:
+        kinds = practice.appointment_types(session)
+        pages = {
+            kind.name: availability.search(session, Find(kind.id, limit=ALL), now=clinic.clock.now()) for kind in kinds
+        }
+    return {name: {offer.slot for offer in page.offers} for name, page in pages.items()}
+
+
+def difference(before: dict[str, set[SlotName]], after: dict[str, set[SlotName]]) -> Told:
+    """How many starts came and went, by kind of visit."""
+    pairs = {name: (before.get(name, set()), after.get(name, set())) for name in before | after}
+    return {name: (len(new - old), len(old - new)) for name, (old, new) in pairs.items() if old != new}
+
+
+def do(clinic: Clinic, step: Step) -> tuple[str, Told]:
+    """Do one thing as an administrator does, agreeing to what it does; return what came of it, and what was told."""
     with reading(clinic.engine) as session:
         change = step.change(session)
-    agreed = None
+    agreed, told = UNSEEN, {}
     for _ in range(2):
         try:
             with transaction(clinic.engine) as session:
                 change(session, agreed, clinic.clock.now())
-        except VisitsHit as told:
-            agreed = told.agreement
+        except NotAgreed as refusal:
+            agreed = refusal.agreement
+            told = {starts.kind: (starts.gained, starts.lost) for starts in refusal.starts}
         except (Invalid, HoursClash):
-            return "refused"
+            return "refused", {}
         else:
             break
     else:
         raise AssertionError("agreeing was not enough")
-    return "agreed" if agreed else "done"
+    return ("visits" if agreed not in {UNSEEN, NO_VISITS} else "starts" if agreed else "nothing"), told
 
 
 def run(clinic: Clinic, steps: list[Step]) -> Counter[str]:
     taken, outcomes, end = cells(clinic.engine, taken=True), Counter[str](), end_of_plan(clinic)
     taken_times = {cell[:2] for cell in taken}
     for step in steps:
-        before = cells(clinic.engine, taken=False)
-        outcome = do(clinic, step)
+        before, offers = cells(clinic.engine, taken=False), offered(clinic)
+        outcome, told = do(clinic, step)
         outcomes[outcome] += 1
         free = cells(clinic.engine, taken=False)
         assert free == {cell for cell in planned(clinic, end) if cell[:2] not in taken_times}, step.name
         assert cells(clinic.engine, taken=True) == taken, step.name
         assert outcome != "refused" or free == before, step.name
+        assert told == difference(offers, offered(clinic)), step.name
         assert broken(clinic).keys() <= {UNLICENSED}, step.name
     assert clinic.plan() == slots.Changes()
     return outcomes
@@ -346,7 +405,7 @@ def test_the_calendar_follows_whatever_administrators_do(
         outcomes.update(run(opened(engine, clock, keys), steps))
 
     live()
-    assert set(outcomes) == {"done", "agreed", "refused"}, outcomes
+    assert set(outcomes) == {"nothing", "starts", "visits", "refused"}, outcomes
 
 
 def test_unlicensed_visits_are_those_that_the_list_names(clinic: Clinic, engine: Engine) -> None:

@@ -15,7 +15,7 @@ from scheduler.models import AppointmentType, ClinicPolicy, Location, StateRule
 from scheduler.services import clinic as changes
 from scheduler.services import consequences, edits, opening, practice
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
-from scheduler.services.consequences import VisitsHit, Why
+from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash
 from scheduler.timeline import DAY
@@ -62,9 +62,9 @@ def add_rule(clinic: Clinic, rule: RuleDetails, agreed: str | None = None) -> in
         return changes.add_rule(session, rule, agreed=agreed, by=ADMIN, now=clinic.clock.now()).id
 
 
-def agreeing(change: Callable[[str | None], object]) -> VisitsHit:
+def agreeing(change: Callable[[str | None], object]) -> NotAgreed:
     """Do what hits visits; first it must be refused."""
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(None)
     change(told.value.agreement)
     return told.value

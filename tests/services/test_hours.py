@@ -13,7 +13,7 @@ from scheduler.errors import Invalid, NotFound
 from scheduler.models import AuditEvent, Location, Slot
 from scheduler.services import consequences, edits, hours, verify
 from scheduler.services.audit import Actor
-from scheduler.services.consequences import VisitsHit, Why
+from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash, HoursDetails, Shift
 from scheduler.timeline import DAY, zone_of
@@ -108,7 +108,7 @@ def test_a_therapist_is_at_two_places_in_turn(clinic: Clinic) -> None:
 def test_another_rhythm_holds_from_a_day_on_and_the_visits_of_the_weeks_that_go_are_told(clinic: Clinic) -> None:
     monday, from_ = row_of(clinic, 0), MONDAY + 14 * DAY
     visit = clinic.book(str(clinic.offers(from_=from_ + 7 * DAY, to=from_ + 8 * DAY)[0].slot)).appointment
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(clinic, monday, every_weeks=2, valid_from=from_)
     assert [hit.visit_id for hit in told.value.hits] == [visit.id]
     change(clinic, monday, told.value.agreement, every_weeks=2, valid_from=from_)
@@ -242,7 +242,7 @@ def test_booked_visits_are_told_before_hours_go_and_stay_booked_when_they_do(cli
     offer = clinic.offers(from_=MONDAY + 7 * DAY)[0]
     visit = clinic.book(str(offer.slot)).appointment
     monday = row_of(clinic, 0)
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(clinic, monday, opens_minute=9 * 60)
     (hit,) = told.value.hits
     assert (hit.visit_id, hit.patient, hit.therapist, hit.location, hit.why) == (
@@ -261,10 +261,10 @@ def test_booked_visits_are_told_before_hours_go_and_stay_booked_when_they_do(cli
 def test_an_agreement_is_for_the_visits_that_were_shown(clinic: Clinic) -> None:
     first, *_, later = clinic.offers(from_=MONDAY + 7 * DAY, to=MONDAY + 8 * DAY, limit=99)
     clinic.book(str(first.slot))
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(clinic, row_of(clinic, 0), valid_until=MONDAY)
     clinic.book(str(later.slot))  # meanwhile
-    with pytest.raises(VisitsHit) as again:
+    with pytest.raises(NotAgreed) as again:
         change(clinic, row_of(clinic, 0), told.value.agreement, valid_until=MONDAY)
     assert len(again.value.hits) == 2
     change(clinic, row_of(clinic, 0), again.value.agreement, valid_until=MONDAY)
@@ -274,7 +274,7 @@ def test_an_agreement_is_for_the_visits_that_were_shown(clinic: Clinic) -> None:
 
 def test_time_freed_outside_the_hours_is_not_offered_again(clinic: Clinic) -> None:
     visit = clinic.book(str(clinic.offers(from_=MONDAY + 7 * DAY)[0].slot))
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(clinic, row_of(clinic, 0), valid_until=MONDAY)
     change(clinic, row_of(clinic, 0), told.value.agreement, valid_until=MONDAY)
     clinic.cancel(visit.token)

@@ -14,7 +14,7 @@ from scheduler.errors import Invalid, NotFound
 from scheduler.models import Fate, Kind, License, Location, OutboxMessage, StateRule, Therapist
 from scheduler.services import attention, edits, practice, staffing
 from scheduler.services.attention import Attention
-from scheduler.services.consequences import VisitsHit, Why
+from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.timeline import DAY
@@ -57,7 +57,7 @@ def change_therapist(clinic: Clinic, agreed: str | None = None, **new: Any) -> N
 
 
 def agreeing(change: Callable[[str | None], object]) -> list[Why]:
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change(None)
     change(told.value.agreement)
     return [hit.why for hit in told.value.hits]

@@ -18,7 +18,7 @@ from scheduler.models import Appointment, AuditEvent, Closure, Slot, Wish
 from scheduler.services import booking, edits, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.booking import Visit
-from scheduler.services.consequences import VisitsHit, Why
+from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.time_away import ClosureDetails, Decided, OffDetails
 from scheduler.timeline import CELL, DAY, Stretch, instants_of, without, zone_of
 from tests.clinic import Clinic
@@ -109,14 +109,14 @@ def test_who_is_off_is_off_everywhere_by_the_clock_that_hangs_there(clinic: Clin
 
 def test_visits_then_are_told_before_anything_is_stored_and_stay_booked(clinic: Clinic, engine: Engine) -> None:
     visit = booked(clinic, date(2026, 12, 24))
-    with pytest.raises(VisitsHit) as refused:
+    with pytest.raises(NotAgreed) as refused:
         close(clinic, replace(CHRISTMAS, starts_minute=0))
     assert [(hit.visit_id, hit.why) for hit in refused.value.hits] == [(visit.appointment.id, Why.CLOSED_THEN)]
     with reading(engine) as session:
         assert session.scalars(select(Closure)).all() == []
     close(clinic, replace(CHRISTMAS, starts_minute=0), refused.value.agreement)
     other = booked(clinic, date(2026, 12, 23))
-    with pytest.raises(VisitsHit) as again:  # the closure is the graver reason, and known: only the other visit is new
+    with pytest.raises(NotAgreed) as again:  # the closure is the graver reason, and known: only the other visit is new
         give(clinic, OffDetails(date(2026, 12, 23), 0, date(2026, 12, 25), 24 * 60))
     assert [(hit.visit_id, hit.why) for hit in again.value.hits] == [(other.appointment.id, Why.THERAPIST_OFF)]
     with reading(engine) as session:
@@ -126,7 +126,7 @@ def test_visits_then_are_told_before_anything_is_stored_and_stay_booked(clinic: 
 
 def test_a_time_freed_while_closed_is_not_on_offer(clinic: Clinic, engine: Engine) -> None:
     visit = booked(clinic, date(2026, 12, 24))
-    with pytest.raises(VisitsHit) as refused:
+    with pytest.raises(NotAgreed) as refused:
         close(clinic, replace(CHRISTMAS, starts_minute=0))
     close(clinic, replace(CHRISTMAS, starts_minute=0), refused.value.agreement)
     with transaction(engine) as session:

@@ -1,5 +1,6 @@
 """Pages as their readers get them: the words, the links, and forms that are filled in and sent as a browser would."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -175,6 +176,14 @@ class Page:
         """Fill in, press a button, and follow where the answer leads."""
         return after(self.client, *self.sent(button, **changes))
 
+    def agrees(self) -> "Page":
+        """Save, having read which starts come and go; no visit is hit."""
+        assert self.heading == "This changes what can be booked", self.heading
+        carried = defaultdict(list)
+        for one in self.main.one("form", method="post").all("input"):
+            carried[one.attributes["name"]].append(one.attributes["value"])
+        return after(self.client, self.form.action, carried)
+
     def sent(self, button: str, **changes: str | None) -> tuple[str, dict[str, str]]:
         """Where pressing a button sends what is filled in, and what."""
         form = self.form
@@ -188,7 +197,7 @@ def look(client: FlaskClient, address: str, language: str = "en", **more: Any) -
     return Page(client, client.get(address, headers={"Accept-Language": language}, **more), address)
 
 
-def after(client: FlaskClient, address: str, data: Mapping[str, str]) -> Page:
+def after(client: FlaskClient, address: str, data: Mapping[str, str | list[str]]) -> Page:
     """Send a form and open the page that the answer leads to."""
     answer = client.post(address, data=data)
     if answer.status_code == 303:

@@ -86,7 +86,7 @@ def remove_closure(closure_id: int) -> BaseResponse:
     row, place = _closure(closure_id)
 
     def change(session: Session) -> str:
-        time_away.open_again(session, closure_id, by=staff().actor, now=now())
+        time_away.open_again(session, closure_id, agreed=agreed(), by=staff().actor, now=now())
         return url_for("away.closures")
 
     form = ClosureForm.of(edits.read_off(ClosureDetails, row))
@@ -167,7 +167,7 @@ def remove_time_off(time_off_id: int) -> BaseResponse:
 
     def change(session: Session) -> None:
         _require_own(session, time_off_id)
-        time_away.withdraw(session, time_off_id, by=staff().actor, now=now())
+        time_away.withdraw(session, time_off_id, agreed=agreed(), by=staff().actor, now=now())
 
     return pressed(change, url_for("away.time_off"))
 

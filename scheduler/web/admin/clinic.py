@@ -156,7 +156,7 @@ def add_type() -> BaseResponse:
         form = _with_choices(session, TypeForm())
 
     def change(session: Session) -> str:
-        changes.add_type(session, form.details(), by=staff().actor, now=now())
+        changes.add_type(session, form.details(), agreed=agreed(), by=staff().actor, now=now())
         return url_for("clinic.types")
 
     return saved(form, _type_edit(None), change, as_form=_type_form)

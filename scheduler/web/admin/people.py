@@ -147,7 +147,7 @@ def add_license(therapist_id: int) -> BaseResponse:
 
     def change(session: Session) -> str:
         _own_therapist(session, therapist_id)
-        staffing.add_license(session, therapist_id, form.details(), by=staff().actor, now=now())
+        staffing.add_license(session, therapist_id, form.details(), agreed=agreed(), by=staff().actor, now=now())
         return url_for("people.therapist", therapist_id=therapist_id)
 
     return saved(form, _license_edit(person, None), change, as_form=LicenseForm.of)
@@ -216,7 +216,7 @@ def add_hours(therapist_id: int) -> BaseResponse:
     def change(session: Session) -> str:
         _therapist(session, therapist_id, staffing.works_at(staff().locations))
         place, days = form.location_id.data, form.weekdays.data
-        hours.add(session, therapist_id, place, days, form.details(), by=staff().actor, now=now())
+        hours.add(session, therapist_id, place, days, form.details(), agreed=agreed(), by=staff().actor, now=now())
         return url_for("people.therapist", therapist_id=therapist_id)
 
     return _warned(
@@ -470,7 +470,7 @@ def _open_places(session: Session) -> Sequence[Location]:
 
 
 def _details(shift: Shift) -> HoursDetails:
-    return HoursDetails(shift.opens_minute, shift.closes_minute, shift.valid_from, shift.valid_until)
+    return HoursDetails(shift.opens_minute, shift.closes_minute, shift.valid_from, shift.valid_until, shift.every_weeks)
 
 
 def _hours_form(shift: Shift, details: HoursDetails) -> HoursForm:

@@ -22,7 +22,7 @@ from scheduler.errors import ClinicError, Invalid
 from scheduler.models import ClinicPolicy
 from scheduler.services import edits, practice
 from scheduler.services.accounts import LastAdmin
-from scheduler.services.consequences import Hit, VisitsHit, Why
+from scheduler.services.consequences import NO_VISITS, UNSEEN, Hit, NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash, Shift
 from scheduler.services.time_away import Decided
@@ -118,7 +118,7 @@ def done(
     try:
         with transaction(context().engine) as session:
             to = change(session)
-    except (VisitsHit, ChangedMeanwhile, HoursClash, LastAdmin, Invalid) as refusal:
+    except (NotAgreed, ChangedMeanwhile, HoursClash, LastAdmin, Invalid) as refusal:
         return _told(form, edit, refusal, as_form)
     flash(gettext("Saved."))
     return redirect(to, 303)
@@ -131,7 +131,7 @@ def pressed(change: Callable[[Session], object], back: str) -> BaseResponse:
     try:
         with transaction(context().engine) as session:
             change(session)
-    except VisitsHit as refusal:
+    except NotAgreed as refusal:
         return _ask(refusal)
     except (Decided, Invalid) as refusal:
         flash(gettext(refusal.message if isinstance(refusal, Invalid) else str(refusal)))
@@ -140,14 +140,14 @@ def pressed(change: Callable[[Session], object], back: str) -> BaseResponse:
     return redirect(back, 303)
 
 
-def agreed() -> str | None:
-    """What the reader agreed to: the visits that they were shown."""
-    return request.form.get("agreed")
+def agreed() -> str:
+    """What the reader agreed to: the visits that they were shown, if any."""
+    return request.form.get("agreed", UNSEEN)
 
 
 def after(page: str) -> str:
     """Where saving leads: to this page, or, whoever agreed that visits no longer fit, to them."""
-    return url_for("clinic.visits_to_move") if agreed() else page
+    return page if agreed() in {UNSEEN, NO_VISITS} else url_for("clinic.visits_to_move")
 
 
 def plain_date(day: date) -> str:
@@ -182,13 +182,14 @@ def in_words(shift: Shift) -> str:
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
 
 
-def _ask(refusal: VisitsHit) -> Response:
-    """List the visits that the change would hit; whoever agrees sends the same form again."""
+def _ask(refusal: NotAgreed) -> Response:
+    """Tell what the change does to starts and to booked visits; whoever agrees sends the same form again."""
     hits = refusal.hits[:MOST_SHOWN]
     carried = [pair for pair in request.form.items(multi=True) if pair[0] not in UNTYPED]
     page = render_template(
-        "admin/hits.html",
+        "admin/consequences.html",
         clinic=policy(),
+        starts=refusal.starts,
         hits=shown_hits(hits),
         count=len(refusal.hits),
         kept_length=all(hit.why is Why.KEEPS_LENGTH for hit in refusal.hits),
@@ -211,7 +212,7 @@ def _hidden(field: Field) -> bool:
 def _told(form: StaffForm, edit: Edit, refusal: ClinicError, as_form: Callable[[Any], DetailsForm]) -> Response:
     """Ask for an agreement, show both values, or say at its field what was refused."""
     match refusal:
-        case VisitsHit():
+        case NotAgreed():
             return _ask(refusal)
         case ChangedMeanwhile():
             form.seal.data = edits.seal_of(refusal.stored)  # whoever saves again has seen both
