@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import CompoundSelect, Row, Select, bindparam, func, null, select, union_all
 from sqlalchemy.orm import Session
 
 from scheduler.db import UtcDateTime
@@ -17,10 +17,13 @@ from scheduler.models import (
     Appointment,
     AppointmentType,
     ClinicPolicy,
+    Closure,
     Location,
     Needling,
     Patient,
     Status,
+    TimeOff,
+    Wish,
     WorkingHours,
 )
 from scheduler.timeline import DAY, local_date, zone_of
@@ -67,6 +70,22 @@ class Day:
         return sum(visit.status != Status.CANCELLED for visit in self.visits)
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """When a therapist is off, or a place where they work is closed: `place` and `reason` are a closure's."""
+
+    starts_on: date
+    starts_minute: int
+    ends_on: date
+    ends_minute: int
+    place: str | None
+    reason: str | None
+
+    def touches(self, day: date) -> bool:
+        begins_by_then = (self.starts_on, self.starts_minute) < (day + DAY, 0)
+        return begins_by_then and (day, 0) < (self.ends_on, self.ends_minute)
+
+
 def home(session: Session, therapist_id: int, *, now: datetime) -> tuple[ClinicPolicy, date]:
     """The clinic, and the date where this therapist works most of their hours. One query."""
     policy, zone = session.execute(_with_policy(), {"therapist": therapist_id}).one()
@@ -96,6 +115,12 @@ def days(session: Session, therapist_id: int, first: date, count: int, *, keys: 
         if first <= on <= last:
             by_date[on].append(_planned(row, keys))
     return [Day(on, by_date[on]) for on in (first + number * DAY for number in range(count))]
+
+
+def absences(session: Session, therapist_id: int, first: date, count: int) -> list[Absence]:
+    """The approved time off of one therapist and the closures where they have hours, near these days. One query."""
+    values = {"therapist": therapist_id, "first": first, "last": first + (count - 1) * DAY}
+    return [Absence(*row) for row in session.execute(_absences(), values)]
 
 
 def live_between(session: Session, therapist_id: int, start: datetime, end: datetime) -> list[Row[Any]]:
@@ -159,6 +184,24 @@ def _visits() -> Select[*tuple[Any, ...]]:
         )
         .order_by(Appointment.starts_at, Appointment.id)
     )
+
+
+@cache
+def _absences() -> CompoundSelect[*tuple[Any, ...]]:
+    mine = select(WorkingHours.location_id).where(WorkingHours.therapist_id == bindparam("therapist"))
+    closed = (
+        select(Closure.starts_on, Closure.starts_minute, Closure.ends_on, Closure.ends_minute, Location.name,
+            Closure.reason)
+        .join(Location, Location.id == Closure.location_id)
+        .where(Location.id.in_(mine), Closure.starts_on <= bindparam("last"), Closure.ends_on >= bindparam("first"))
+    )  # fmt: skip
+    off = select(
+        TimeOff.starts_on, TimeOff.starts_minute, TimeOff.ends_on, TimeOff.ends_minute, null(), null()
+    ).where(
+        TimeOff.therapist_id == bindparam("therapist"), TimeOff.status == Wish.APPROVED,
+        TimeOff.starts_on <= bindparam("last"), TimeOff.ends_on >= bindparam("first"),
+    )  # fmt: skip
+    return union_all(closed, off).order_by("starts_on", "starts_minute")
 
 
 @cache

@@ -114,6 +114,16 @@ def range_in_words(wall: WallRange) -> str:
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=first, **times))
 
 
+def hours_on(wall: WallRange, day: date) -> str:
+    """The part of a day that a time away takes, as in "12:00 PM to 5:00 PM"; nothing for all of it."""
+    opens = wall.starts_minute if wall.starts_on == day else 0
+    closes = wall.ends_minute if wall.ends_on == day else WHOLE_DAY
+    if (opens, closes) == (0, WHOLE_DAY):
+        return ""
+    first, last = (words.wall_time(minute, language()) for minute in (opens, closes))
+    return str(gettext("%(first)s to %(last)s", first=first, last=last))
+
+
 def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list[Shown]]]]]:
     """Group starts, soonest first, as (day, [(place, zone, starts)]).
 

@@ -20,11 +20,14 @@ from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.mail import Mailer
 from scheduler.models import Account, Appointment, AuditEvent, License, Needling, Role, Status
-from scheduler.services import verify
+from scheduler.services import time_away, verify
+from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
+from tests.services.test_hours import ADMIN
 from tests.services.test_queries import statements
 from tests.services.test_schedule import ANA, MONDAY, PAT, book_on
+from tests.services.test_time_away import close, give
 from tests.web.pages import Element, Page, look
 from tests.web.staff import an_account, csrf_token, signed_in
 
@@ -225,6 +228,26 @@ def test_a_therapist_who_is_not_linked_yet_reads_what_to_do(
     assert (page.status, page.heading) == (200, "No schedule yet")
 
 
+def test_closures_and_time_off_stand_on_their_days(phone: FlaskClient, clinic: Clinic) -> None:
+    """Those of one's own places, and one's own; what was asked for and not approved is not off yet."""
+    friday, elsewhere = MONDAY + 4 * DAY, clinic.add_location("Denver", "America/Denver", "CO")
+    close(clinic, ClosureDetails(MONDAY + DAY, 12 * 60, MONDAY + 2 * DAY, 10 * 60, "Water <main>"))
+    close(clinic, ClosureDetails(MONDAY, 0, friday, 24 * 60, "Renovation"), places=[elsewhere])
+    give(clinic, OffDetails(MONDAY + 2 * DAY, 13 * 60, MONDAY + 3 * DAY, 24 * 60, "Wedding"), therapist=ANA)
+    with transaction(clinic.engine) as session:
+        time_away.ask(session, ANA, OffDetails(friday, 0, friday, 1440), by=ADMIN, now=clinic.clock.now())
+    days = look(phone, f"/staff/?view=week&day={MONDAY}").main.all("section")
+    assert [[one.text for one in day.all("p", class_="away")] for day in days] == [
+        [],
+        ["Springfield is closed: Water <main>, 12:00 PM to 12:00 AM"],
+        ["Springfield is closed: Water <main>, 12:00 AM to 10:00 AM", "Off, 1:00 PM to 12:00 AM"],
+        ["Off"],
+        [],
+    ]
+    assert "Wedding" not in look(phone, f"/staff/?day={MONDAY + 3 * DAY}").html
+    assert "Off" in look(phone, f"/staff/?day={MONDAY + 3 * DAY}").main.text
+
+
 def test_a_page_asks_as_little_full_as_empty(phone: FlaskClient, clinic: Clinic) -> None:
     """Beside the session's own query and the record of what was read."""
     counts = []
@@ -237,7 +260,7 @@ def test_a_page_asks_as_little_full_as_empty(phone: FlaskClient, clinic: Clinic)
             asked = [sql for sql, _ in seen if "audit_event" not in sql]
             counts.append((len(items(page)), len(asked)))
             assert len(seen) - len(asked) <= 3
-    assert counts == [(0, 2), (0, 2), (12, 2), (12, 2)]
+    assert counts == [(0, 3), (0, 3), (12, 3), (12, 3)]
 
 
 def test_a_page_that_was_kept_is_on_record_from_each_network_it_is_read_from(

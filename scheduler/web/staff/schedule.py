@@ -1,11 +1,12 @@
 """A therapist's day and week, one visit with all that staff may see of it, and what it is marked on its day."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
+from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler import words
@@ -13,14 +14,14 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Appointment, Role, Status
 from scheduler.services import audit, licensing, practice, schedule, visits
-from scheduler.services.schedule import Day, Planned
+from scheduler.services.schedule import Absence, Day, Planned
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.shared import kept_for
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import EVERYBODY, allowed, browser, safe, staff
-from scheduler.web.times import date_heading, near, shown_visit
+from scheduler.web.times import date_heading, hours_on, near, shown_visit
 
 pages = APIBlueprint("schedule", __name__, url_prefix="/staff", enable_openapi=False)
 VIEWS = {"day": 1, "week": 7}
@@ -63,6 +64,7 @@ def calendar() -> str:
         day = named or today
         first = day if view == "day" else day - day.weekday() * DAY
         days = schedule.days(session, therapist_id, first, VIEWS[view], keys=context().keys)
+        absences = schedule.absences(session, therapist_id, first, VIEWS[view])
     seen.note((visit.patient_id for of_day in days for visit in of_day.visits), SHOWN)
     if view == "week":
         days = [of_day for of_day in days if of_day.visits or of_day.on.weekday() < SATURDAY or of_day.on == today]
@@ -83,6 +85,7 @@ def calendar() -> str:
         before=first - VIEWS[view] * DAY,
         after=first + VIEWS[view] * DAY,
         names=_names(days),
+        away={of_day.on: [_away(one, of_day.on) for one in absences if one.touches(of_day.on)] for of_day in days},
         labels=labels,
         words=words,
     )
@@ -164,6 +167,14 @@ def _line(planned: Planned, now: datetime) -> Line:
         iso=local.isoformat(timespec="minutes"),
         marks=visits.following(planned.status) if markable else [],
     )
+
+
+def _away(absence: Absence, day: date) -> str:
+    """That one is off on a day, or that a place is closed; when, if not all day."""
+    what = gettext("Off")
+    if absence.place is not None:
+        what = gettext("%(place)s is closed: %(reason)s", place=absence.place, reason=absence.reason)
+    return ", ".join(filter(None, (what, hours_on(absence, day))))
 
 
 def _names(days: list[Day]) -> dict[str, str]:
