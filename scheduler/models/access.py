@@ -1,6 +1,7 @@
-"""What the access goal was measured as, quarter hour by quarter hour."""
+"""What the access goal was measured as, quarter hour by quarter hour, and whenever somebody new asked for a visit."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
@@ -43,3 +44,27 @@ class AccessSample(Base):
     third_next_available_hours: Mapped[float | None] = mapped_column(HOURS)
     goal_hours: Mapped[int]
     within_goal: Mapped[bool]
+
+
+class AccessRequest(Base):
+    """A visit that somebody new booked: what was on offer at that moment, and what they took.
+
+    Hours count from `asked_at`: to the soonest start of this kind at the visit's location, to the soonest anywhere, and
+    to the start that was taken. The goal is that of then. Nothing of it changes when the visit is moved or cancelled.
+    """
+
+    __tablename__ = "access_request"
+    __table_args__ = (
+        CheckConstraint("goal_hours > 0", name="goal_positive"),
+        CheckConstraint("here_hours <= taken_hours", name="taken_not_before_here"),
+        CheckConstraint("anywhere_hours <= here_hours", name="here_not_before_anywhere"),
+        Index(None, "appointment_type_id", "asked_at"),
+    )
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"))
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    asked_at: Mapped[datetime]
+    here_hours: Mapped[float] = mapped_column(HOURS)
+    anywhere_hours: Mapped[float] = mapped_column(HOURS)
+    taken_hours: Mapped[float] = mapped_column(HOURS)
+    goal_hours: Mapped[int]

@@ -12,7 +12,18 @@ from scheduler.db import insert_into
 from scheduler.errors import Invalid, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
-from scheduler.services import audit, availability, explainer, holds, licensing, limits, notices, reminders, slots
+from scheduler.services import (
+    access_requests,
+    audit,
+    availability,
+    explainer,
+    holds,
+    licensing,
+    limits,
+    notices,
+    reminders,
+    slots,
+)
 from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Bookable, SlotName
 from scheduler.services.holds import Keeper
@@ -182,9 +193,11 @@ def _store(
     licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
     appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
     appointment.id, appointment.booked_at = appointment_id, now
+    offer = access_requests.on_offer(session, start, now=now)
     slots.claim(session, appointment)
     session.add_all([patient, appointment])
     session.flush()
+    access_requests.note(session, appointment, offer)
     token = add_link(session, appointment, keys)
     reminders.plan(session, appointment, patient, start.policy, now=now)
     notices.day_changed(session, appointment, by=by, now=now)

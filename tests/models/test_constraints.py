@@ -40,6 +40,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, constraint_name, insert_into, make_engine, reading, transaction
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
+    AccessRequest,
     AccessSample,
     Account,
     AccountLocation,
@@ -284,6 +285,13 @@ def a_sample(session: Session, _n: int) -> Values:
     return where | hours | {"quarter": NOON}
 
 
+def a_request(session: Session, n: int) -> Values:
+    visit = stored(session, Appointment)
+    hours = {"here_hours": 20.0, "anywhere_hours": 20.0, "taken_hours": 20.0, "goal_hours": 48}
+    where = {name: visit[name] for name in ("appointment_type_id", "location_id")}
+    return {"appointment_id": visit["id"], "asked_at": NOON} | where | hours
+
+
 def an_account(session: Session, n: int) -> Values:
     who = {
         "email": f"a{n}@example.com",
@@ -333,6 +341,7 @@ def a_word_told(session: Session, _n: int) -> Values:
 
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
+    AccessRequest: a_request,
     Account: an_account,
     AccountLocation: an_account_location,
     Appointment: a_visit,
@@ -751,6 +760,13 @@ CASES = [
     Case("fk_access_sample_appointment_type_id", AccessSample, adding(appointment_type_id=NOBODY)),
     Case("fk_access_sample_location_id", AccessSample, adding(location_id=NOBODY)),
     Case("pk_access_sample", AccessSample, repeating("appointment_type_id", "location_id", "quarter")),
+    Case("ck_access_request_goal_positive", AccessRequest, changing(goal_hours=0)),
+    Case("ck_access_request_taken_not_before_here", AccessRequest, changing(taken_hours=19.99)),
+    Case("ck_access_request_here_not_before_anywhere", AccessRequest, changing(anywhere_hours=20.01)),
+    Case("fk_access_request_appointment_id", AccessRequest, changing(appointment_id=uuid7())),
+    Case("fk_access_request_appointment_type_id", AccessRequest, changing(appointment_type_id=NOBODY)),
+    Case("fk_access_request_location_id", AccessRequest, changing(location_id=NOBODY)),
+    Case("pk_access_request", AccessRequest, repeating("appointment_id")),
     # operations
     Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
     Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),

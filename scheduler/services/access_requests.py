@@ -1,0 +1,117 @@
+"""What somebody new was offered when they booked, and what they took: the goal as patients meet it.
+
+A row is written in the booking's own transaction, and never changed: it is about that moment.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scheduler.models import AccessRequest, Appointment
+from scheduler.services import availability
+from scheduler.services.availability import Bookable
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class OnOffer:
+    """Hours from a booking to the soonest start at its location and anywhere, and to the one that is taken."""
+
+    here_hours: float
+    anywhere_hours: float
+    taken_hours: float
+    goal_hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """How new patients' bookings of a time met the goal. Counts; `took_later` were offered sooner and chose later.
+
+    Offered is asked of the booking's own location, and of the whole clinic where it is about all of them.
+    """
+
+    booked: int = 0
+    offered: int = 0
+    took: int = 0
+    took_later: int = 0
+
+    def __add__(self, other: "Met") -> "Met":
+        return Met(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Met)))
+
+    @property
+    def offer_rate(self) -> float | None:
+        """The share that had a start within the goal on offer; None without bookings."""
+        return self.offered / self.booked if self.booked else None
+
+    @property
+    def realised(self) -> float | None:
+        """The share that took a start within the goal; None without bookings."""
+        return self.took / self.booked if self.booked else None
+
+
+def on_offer(session: Session, start: Bookable, *, now: datetime) -> OnOffer | None:
+    """What is on offer beside a start that is about to be taken; None for a kind that is not for new patients.
+
+    To be asked before its cells are claimed. The start itself is on offer to whoever takes it, held by them or not.
+    """
+    if not start.kind.new_patient:
+        return None
+    _, openings = availability.soonest(session, start.kind.id, 1, now=now)
+    first = {at.location.id: at.starts[0].starts_at for at in openings if at.starts}
+    here = min(first.get(start.location.id, start.slot.starts_at), start.slot.starts_at)
+    anywhere = min([here, *first.values()])
+    hours = (
+        round((instant - now.replace(microsecond=0)) / HOUR, 2) for instant in (here, anywhere, start.slot.starts_at)
+    )
+    return OnOffer(*hours, start.policy.access_goal_hours)
+
+
+def note(session: Session, appointment: Appointment, offer: OnOffer | None) -> None:
+    """Keep what was on offer when a visit was booked."""
+    if offer is None:
+        return
+    session.add(
+        AccessRequest(
+            appointment_id=appointment.id,
+            appointment_type_id=appointment.appointment_type_id,
+            location_id=appointment.location_id,
+            asked_at=appointment.booked_at,
+            here_hours=offer.here_hours,
+            anywhere_hours=offer.anywhere_hours,
+            taken_hours=offer.taken_hours,
+            goal_hours=offer.goal_hours,
+        )
+    )
+
+
+def met(session: Session, appointment_type_id: int, *, since: datetime, until: datetime) -> dict[int | None, Met]:
+    """How the bookings made in (since, until] met the goal, by location and overall under None. One query."""
+    row = AccessRequest
+    here, anywhere, took = (hours <= row.goal_hours for hours in (row.here_hours, row.anywhere_hours, row.taken_hours))
+    counts = (
+        select(
+            row.location_id,
+            func.count(),
+            func.count().filter(here),
+            func.count().filter(anywhere),
+            func.count().filter(took),
+            func.count().filter(here, ~took),
+            func.count().filter(anywhere, ~took),
+        )
+        .where(row.appointment_type_id == appointment_type_id, row.asked_at > since, row.asked_at <= until)
+        .group_by(row.location_id)
+    )
+    found: dict[int | None, Met] = {}
+    together = []
+    for place, booked, offered, offered_anywhere, taken, later, later_anywhere in session.execute(counts):
+        found[place] = Met(booked, offered, taken, later)
+        together.append(Met(booked, offered_anywhere, taken, later_anywhere))
+    return found | {None: _sum(together)}
+
+
+def _sum(each: Iterable[Met]) -> Met:
+    return sum(each, start=Met())
