@@ -246,6 +246,30 @@ def _kept(name: str, shape: Shape | None) -> ColumnElement[bool]:
 
 
 @cache
+def free_runs(shape: Shape) -> Select[int, datetime, int]:
+    """Free cells that follow each other, as (location, first cell, cells), wherever a visit of this shape may be."""
+    number = func.row_number().over(partition_by=(Slot.therapist_id, Slot.location_id), order_by=Slot.starts_at)
+    cell = (
+        select(
+            Slot.therapist_id,
+            Slot.location_id,
+            Slot.starts_at,
+            (Slot.starts_at - number * literal(CELL, Span())).label("run"),
+        )
+        .where(
+            Slot.fit > literal_column("0"),
+            Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
+            Slot.starts_at < bindparam("end", type_=UtcDateTime()),
+            Slot.needling.is_(true()) if shape.needling else true(),
+            limited(shape),
+        )
+        .subquery()
+    )
+    runs = select(cell.c.location_id, func.min(cell.c.starts_at), func.count())
+    return runs.group_by(cell.c.therapist_id, cell.c.location_id, cell.c.run)
+
+
+@cache
 def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     """Every location with each of its first starts that keep every rule.
 
