@@ -9,6 +9,7 @@ from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, openapi, problems, requests
+from scheduler.web.admin import access as access_board
 from scheduler.web.admin import audit_log, away, clinic, moving_in, people, reports, setup
 from scheduler.web.api import api
 from scheduler.web.context import Context
@@ -84,6 +85,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         desk,
         desk_booking,
         reports,
+        access_board,
         audit_log,
         clinic,
         people,

@@ -64,10 +64,13 @@ def on_offer(session: Session, start: Bookable, *, now: datetime) -> OnOffer | N
     first = {at.location.id: at.starts[0].starts_at for at in openings if at.starts}
     here = min(first.get(start.location.id, start.slot.starts_at), start.slot.starts_at)
     anywhere = min([here, *first.values()])
-    hours = (
-        round((instant - now.replace(microsecond=0)) / HOUR, 2) for instant in (here, anywhere, start.slot.starts_at)
-    )
-    return OnOffer(*hours, start.policy.access_goal_hours)
+    hours = [_hours(instant, now) for instant in (here, anywhere, start.slot.starts_at)]
+    return OnOffer(hours[0], hours[1], hours[2], start.policy.access_goal_hours)
+
+
+def _hours(instant: datetime, now: datetime) -> float:
+    """As the goal counts them: from the whole second, with two decimals."""
+    return round((instant - now.replace(microsecond=0)) / HOUR, 2)
 
 
 def note(session: Session, appointment: Appointment, offer: OnOffer | None) -> None:

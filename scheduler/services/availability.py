@@ -308,7 +308,7 @@ def soonest(session: Session, appointment_type_id: int, count: int, *, now: date
 
 def free_runs(
     session: Session, appointment_type_id: int, until: datetime, *, now: datetime
-) -> tuple[Terms, list[tuple[int, datetime, int]]]:
+) -> tuple[Terms, Sequence[tuple[int, datetime, int]]]:
     """Free cells that follow each other, as (location, first cell, cells), from the notice on and before `until`.
 
     Two queries at any size; raises Invalid for an unknown type.
@@ -317,7 +317,7 @@ def free_runs(
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
     end = min(until, latest + terms.kind.cells * CELL)
     values = {"type": appointment_type_id, "earliest": earliest, "end": end}
-    return terms, [tuple(row) for row in session.execute(sql.free_runs(terms.shape), values)]
+    return terms, session.execute(sql.free_runs(terms.shape), values).all()
 
 
 def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> list[Offer]:

@@ -307,7 +307,10 @@ def test_a_tick_finds_what_was_kept_and_what_is_old_by_their_index(
 def test_a_visits_life_finds_its_cells_by_their_key(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
     grow(clinic)
     life = of_booking(engine, client)
-    for plan in (*plans(engine, over_slots(life[0], "UPDATE")), *plans(engine, over_slots(life[0]))):
+    of_one = [
+        one for one in life[0] if "slot_1" not in one[0] and "LATERAL" not in one[0]
+    ]  # not the soonest of each place
+    for plan in (*plans(engine, over_slots(of_one, "UPDATE")), *plans(engine, over_slots(of_one))):
         assert re.search(r"\bpk_slot\b|USING PRIMARY KEY \(therapist_id=\? AND starts_at", plan), plan
     for statement in (one for step in life for one in step):
         if isinstance(statement[1], list) or "VALUES" in statement[0]:
