@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.CheckConstraint("length(reason) BETWEEN 1 AND 200", name=op.f("ck_closure_reason_length")),
         sa.ForeignKeyConstraint(["location_id"], ["location.id"], name=op.f("fk_closure_location_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_closure")),
+        sqlite_autoincrement=True,  # a number is never given again: an open page must not act on another row
     )
     op.create_index(op.f("ix_closure_location_id_ends_on"), "closure", ["location_id", "ends_on"])
     op.create_table(
@@ -35,6 +36,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["therapist_id"], ["therapist.id"], name=op.f("fk_time_off_therapist_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_time_off")),
         sa.UniqueConstraint("therapist_id", "imported_as", name=op.f("uq_time_off_therapist_id_imported_as")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_time_off_therapist_id_ends_on"), "time_off", ["therapist_id", "ends_on"])
 

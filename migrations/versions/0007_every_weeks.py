@@ -8,7 +8,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("working_hours") as table:
+    with op.batch_alter_table("working_hours", table_kwargs={"sqlite_autoincrement": True}) as table:
         table.add_column(sa.Column("every_weeks", sa.Integer(), server_default=sa.text("1"), nullable=False))
         table.create_check_constraint(op.f("ck_working_hours_every_weeks_few"), "every_weeks BETWEEN 1 AND 8")
 

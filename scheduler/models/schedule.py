@@ -21,6 +21,10 @@ class Wish(StrEnum):
     DECLINED = "declined"
 
 
+# Of rows that can be taken away: what an open page names is that row or none. PostgreSQL gives no number twice anyhow.
+NUMBERED_ONCE = {"sqlite_autoincrement": True}
+
+
 class WorkingHours(Base):
     """Local hours of one therapist at one location, worked on one weekday of every week, or of every so many.
 
@@ -39,6 +43,7 @@ class WorkingHours(Base):
         CheckConstraint("valid_until IS NULL OR valid_until >= valid_from", name="dates_in_order"),
         CheckConstraint("every_weeks BETWEEN 1 AND 8", name="every_weeks_few"),
         Index(None, "therapist_id", "location_id"),
+        NUMBERED_ONCE,
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))
@@ -84,6 +89,7 @@ class Closure(Range, Base):
         *_in_order(),
         CheckConstraint("length(reason) BETWEEN 1 AND 200", name="reason_length"),
         Index(None, "location_id", "ends_on"),
+        NUMBERED_ONCE,
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
@@ -103,6 +109,7 @@ class TimeOff(Range, Base):
         CheckConstraint("length(note) BETWEEN 1 AND 200", name="note_length"),
         UniqueConstraint("therapist_id", "imported_as"),
         Index(None, "therapist_id", "ends_on"),
+        NUMBERED_ONCE,
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"))

@@ -83,7 +83,7 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
 def _ending(held: Sequence[tuple[License, Therapist]], today: date) -> list[tuple[License, Therapist]]:
     """Licences that end soon or have ended lately, and are the last of their kind."""
     near = (today - ENDED_LATELY, today + ENDS_SOON)
-    last = licensing.last_of_each(held)
+    last = licensing.unfollowed(held)
     return [(licence, therapist) for licence, therapist in last if near[0] < licence.valid_until <= near[1]]
 
 

@@ -360,6 +360,8 @@ def require_bookable(
         "start": name.starts_at,
     }
     row = session.execute(sql.asked(terms.shape), values).one_or_none()
+    if row is None and held is not None:
+        raise SlotTaken(REFUSALS[SlotTaken])  # its cells have left the plan since it was held
     if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
@@ -395,8 +397,8 @@ def _in_the_way(
     return SlotHeld if held_still else None
 
 
-def open_starts(session: Session, like: Bookable, until: datetime, *, now: datetime) -> int:
-    """How many starts of this kind this location would have, as late as `until`, if no time were held."""
+def open_starts(session: Session, like: Bookable, until: datetime, *, now: datetime) -> tuple[int, int]:
+    """How many starts of this kind this location would have, as late as `until`, if no time were held; and has."""
     kind = like.kind
     earliest, latest = bookable_within(like.policy, kind, now, by_staff=False)
     values = {
@@ -407,7 +409,8 @@ def open_starts(session: Session, like: Bookable, until: datetime, *, now: datet
         "end": until + kind.cells * CELL,
         "now": now,
     }
-    return int(session.execute(sql.open_starts(like.shape), values).scalar_one())
+    held_too, offered = session.execute(sql.open_starts(like.shape), values).one()
+    return held_too, offered
 
 
 def bookable_within(policy: ClinicPolicy, kind: Ahead, now: datetime, *, by_staff: bool) -> tuple[datetime, datetime]:

@@ -66,10 +66,10 @@ class Shape(NamedTuple):
 
 @cache
 def open_starts(shape: Shape) -> Select[Any]:
-    """Count the cells from which so many follow each other, each of them free or held."""
+    """Count the cells from which so many follow each other, each of them free or held; and those that are all free."""
     bounds = {name: bindparam(name, type_=UtcDateTime()) for name in ("earliest", "latest", "end", "now")}
     there = (WISHES["location"], Slot.starts_at >= bounds["earliest"], Slot.starts_at < bounds["end"], limited(shape))
-    columns = (Slot.therapist_id, Slot.starts_at, Slot.needling)
+    columns = (Slot.therapist_id, Slot.starts_at, Slot.needling, Slot.fit)
     free = select(*columns).where(Slot.fit > literal_column("0"), *there)
     live = select(Appointment.id).where(Appointment.expires_at > bounds["now"])
     kept = select(*columns).where(Slot.appointment_id.is_not(None), Slot.appointment_id.in_(live), *there)
@@ -78,7 +78,8 @@ def open_starts(shape: Shape) -> Select[Any]:
         partition_by=cell.c.therapist_id, order_by=cell.c.starts_at
     )
     start = select(cell, last.label("last")).subquery()
-    return select(func.count()).where(
+    enough = start.c.fit >= literal_column(str(shape.cells))
+    return select(func.count(), func.count().filter(enough)).where(
         start.c.last == start.c.starts_at + literal((shape.cells - 1) * CELL, Span()),
         start.c.starts_at <= bounds["latest"],
         start.c.needling.is_(true()) if shape.needling else true(),

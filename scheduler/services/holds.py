@@ -22,7 +22,8 @@ from scheduler.services.availability import Bookable, SlotName
 
 HELD_BY_ONE_ADDRESS = 30  # a ward or a school behind one address stays below
 HELD_BY_ONE_HOLDER = 3
-ONE_IN = 4  # of a location's open starts within the goal may be held at once
+HELD_ONE_IN = 4  # of a location's open starts within the goal
+HIDDEN_ONE_IN = 2  # of them, by all that is held
 TOKEN_BYTES = 24
 FULL = "Too many times are held at this moment. You can book without holding one."
 
@@ -81,7 +82,6 @@ def hold(session: Session, request: HoldTime, *, now: datetime) -> Held:
     needling = start.kind.includes_needling
     licensing.require_license(session, start.therapist.id, start.location.state, needling=needling, on=start.local_date)
     _require_few(session, request, now)
-    _require_few_at(session, start, now)
     token = token_urlsafe(TOKEN_BYTES)
     held = _row(start, now)
     slots.claim(session, held)
@@ -96,6 +96,7 @@ def hold(session: Session, request: HoldTime, *, now: datetime) -> Held:
             holder_sha256=holder,
         )
     )
+    _require_few_at(session, start, now)
     return Held(token, now + _kept_for(start), start)
 
 
@@ -235,16 +236,19 @@ def _require_few(session: Session, request: HoldTime, now: datetime) -> None:
 
 
 def _require_few_at(session: Session, start: Bookable, now: datetime) -> None:
-    """Raise TooMany where this would hold more than one in four of the location's open starts within the goal.
+    """Raise TooMany where more than one in four of the location's open starts within the goal would be held.
 
-    Open are the starts that would be if nothing were held. Starts beyond the goal take nothing from it.
+    Nor may holds hide more than one in two of them: an hour that is held hides seven starts, and by their number alone
+    a stranger could hide a small location's every time. Open are the starts that would be if nothing were held; starts
+    beyond the goal take nothing from it. To be asked once the start is claimed, and counted with the others.
     """
     until = now + timedelta(hours=start.policy.access_goal_hours)
     if start.slot.starts_at > until:
         return
     here = and_(Appointment.location_id == start.location.id, Appointment.starts_at.between(now, until))
     held, first = _count(session, here, now=now)
-    if (held + 1) * ONE_IN > availability.open_starts(session, start, until, now=now):
+    open_, offered = availability.open_starts(session, start, until, now=now)
+    if held * HELD_ONE_IN > open_ or (open_ - offered) * HIDDEN_ONE_IN > open_:
         raise _too_many(first or now + _kept_for(start), now)
 
 

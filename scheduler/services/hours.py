@@ -4,7 +4,7 @@ Nobody works at two places at once: hours that would are refused, whatever the c
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, select
@@ -14,9 +14,10 @@ from scheduler.errors import Conflict, Invalid
 from scheduler.models import Location, Therapist, WorkingHours
 from scheduler.services import audit, consequences, edits, licensing
 from scheduler.services.audit import Actor
-from scheduler.timeline import DAY, first_clash, local_date, never_began, zone_of
+from scheduler.timeline import DAY, first_clash, local_date, never_began, worked_days, zone_of
 
 MOST_WEEKS = 8
+LONGEST_RHYTHM = MOST_WEEKS * 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +245,16 @@ def _times(details: HoursDetails) -> tuple[int, int, int]:
 
 
 def _end_and_go_on(session: Session, hours: WorkingHours, details: HoursDetails) -> WorkingHours:
-    """End weekly hours the day before new ones begin; return the new ones."""
-    last = details.valid_from - DAY
+    """End weekly hours the day before new ones begin; return the new ones. A rhythm that stays keeps its weeks."""
+    last, until = details.valid_from - DAY, hours.valid_until
+    hours.valid_until = None
+    if details.every_weeks == hours.every_weeks > 1:
+        first = next(worked_days(hours, details.valid_from, details.valid_from + LONGEST_RHYTHM))
+        details = replace(details, valid_from=min(first, details.valid_until or first))
     rest = WorkingHours(
         therapist_id=hours.therapist_id, location_id=hours.location_id, weekday=hours.weekday, **asdict(details)
     )
-    hours.valid_until = min(hours.valid_until or last, last)
+    hours.valid_until = min(until or last, last)
     session.add(rest)
     return rest
 

@@ -26,7 +26,7 @@ class Ending:
 
 
 def warn(session: Session, *, now: datetime) -> None:
-    """Owe word of each licence that has come to a mark and that no later one follows, once for each mark.
+    """Owe word of each licence that has come to a mark and that no other follows at once, once for each mark.
 
     A mark that came while no worker ran is told late; of several that came the last alone.
     """
@@ -37,7 +37,7 @@ def warn(session: Session, *, now: datetime) -> None:
             select(OutboxMessage.account_id, OutboxMessage.about).where(OutboxMessage.kind == Kind.LICENSE_ENDS)
         )
     )
-    for licence, therapist in _last(session):
+    for licence, therapist in _ending(session):
         mark = next((mark for mark in MARKS if 0 <= (licence.valid_until - today).days <= mark), None)
         if mark is None:
             continue
@@ -50,21 +50,21 @@ def warn(session: Session, *, now: datetime) -> None:
 def stands(session: Session, about: str, account: Account) -> Ending | None:
     """The licence that a message is about; None when it was changed or followed by another since."""
     licence_id, until, _ = about.split()
-    for licence, therapist in _last(session):
+    for licence, therapist in _ending(session):
         if licence.id == int(licence_id) and licence.valid_until == date.fromisoformat(until):
             own = account.therapist_id == therapist.id
             return Ending(therapist.name, licence.kind, licence.state, licence.valid_until, own)
     return None
 
 
-def _last(session: Session) -> list[tuple[License, Therapist]]:
+def _ending(session: Session) -> list[tuple[License, Therapist]]:
     held = (
         select(License, Therapist)
         .join(Therapist, Therapist.id == License.therapist_id)
         .where(Therapist.active)
         .order_by(License.valid_until, License.id)
     )
-    return licensing.last_of_each([(licence, therapist) for licence, therapist in session.execute(held)])
+    return licensing.unfollowed([(licence, therapist) for licence, therapist in session.execute(held)])
 
 
 def _concerned(session: Session, therapist_id: int) -> Iterable[int]:

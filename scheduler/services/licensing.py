@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.errors import NotLicensed
 from scheduler.models import License, StateRule, Therapist
+from scheduler.timeline import DAY
 
 PT = "pt"
 WARNED_AHEAD = timedelta(days=60)
@@ -128,7 +129,17 @@ def _allows(kind: str, rule: StateRule | None) -> Allows:
     return Allows.NEEDLING if rule.qualification == kind else Allows.NOT_ASKED_FOR
 
 
-def last_of_each(held: Iterable[tuple[License, Therapist]]) -> list[tuple[License, Therapist]]:
-    """Of licences in the order of their ends, the last of each therapist, kind and state."""
-    last = {(licence.therapist_id, licence.kind, licence.state): (licence, whose) for licence, whose in held}
-    return list(last.values())
+def unfollowed(held: Iterable[tuple[License, Therapist]]) -> list[tuple[License, Therapist]]:
+    """Of licences those after whose last day comes a day without one of the same therapist, kind and state."""
+    each = list(held)
+    valid: dict[tuple[int, str, str], list[License]] = defaultdict(list)
+    for licence, _ in each:
+        valid[licence.therapist_id, licence.kind, licence.state].append(licence)
+    return [
+        (licence, whose)
+        for licence, whose in each
+        if not any(
+            other.valid_from <= licence.valid_until + DAY and other.valid_until > licence.valid_until
+            for other in valid[licence.therapist_id, licence.kind, licence.state]
+        )
+    ]

@@ -7,9 +7,9 @@ from enum import StrEnum
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from scheduler.errors import Invalid, NotBookable, SlotHeld, SlotTaken, TooLate, TooSoon
+from scheduler.errors import Invalid, NotBookable, SlotHeld, SlotTaken
 from scheduler.models import Appointment, AppointmentType, Location, Slot, Status, Therapist
-from scheduler.services import availability, consequences
+from scheduler.services import availability, consequences, practice
 from scheduler.services.availability import SlotName
 from scheduler.services.consequences import Imagined, Why
 from scheduler.timeline import CELL, cell_of
@@ -69,28 +69,33 @@ def why(session: Session, question: Question, *, now: datetime) -> Verdict:
         return Verdict(Reason(misfit), until)
     if not question.by_staff and not session.get_one(Location, visit.location_id).open_online:
         return Verdict(Reason.NOT_ONLINE, until)
+    return _too_near_or_far(session, visit, question, until, now) or _booked_or_not(
+        session, visit, question, until, now
+    )
+
+
+def _too_near_or_far(
+    session: Session, visit: Imagined, question: Question, until: datetime, now: datetime
+) -> Verdict | None:
+    """Asked before the cells: there are none of what has passed, nor beyond the horizon."""
+    kind = session.get_one(AppointmentType, visit.appointment_type_id)
+    earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=question.by_staff)
+    if earliest <= visit.starts_at <= latest:
+        return None
+    return Verdict(Reason.TOO_SOON if visit.starts_at < earliest else Reason.TOO_LATE, until)
+
+
+def _booked_or_not(session: Session, visit: Imagined, question: Question, until: datetime, now: datetime) -> Verdict:
+    """What booking says of a time that the plan has."""
     try:
         availability.require_bookable(
             session, str(question.start), question.appointment_type_id, now=now, by_staff=question.by_staff
         )
-    except (NotBookable, Invalid) as refusal:
-        return _refused(session, visit, refusal, until, now)
+    except (SlotTaken, SlotHeld):
+        return _taken(session, visit, until, now)
+    except (NotBookable, Invalid):  # no cell is there yet
+        return Verdict(Reason.NOT_PLANNED, until)
     return Verdict(Reason.OFFERED, until)
-
-
-def _refused(
-    session: Session, visit: Imagined, refusal: NotBookable | Invalid, until: datetime, now: datetime
-) -> Verdict:
-    """What booking says of a time that the plan has."""
-    match refusal:
-        case TooSoon():
-            return Verdict(Reason.TOO_SOON, until)
-        case TooLate():
-            return Verdict(Reason.TOO_LATE, until)
-        case SlotTaken() | SlotHeld():
-            return _taken(session, visit, until, now)
-        case _:  # no cell is there yet
-            return Verdict(Reason.NOT_PLANNED, until)
 
 
 def _taken(session: Session, visit: Imagined, until: datetime, now: datetime) -> Verdict:

@@ -3,20 +3,20 @@
 They are counted as notice and horizon let patients find them, at places that are not open online too.
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import literal_column, select
 from sqlalchemy.orm import Session
 
-from scheduler.db import MICROSECOND
-from scheduler.models import AppointmentType
+from scheduler.models import Slot
 from scheduler.services import availability, availability_sql, practice, slots
-from scheduler.services.availability import Find, SlotName
 from scheduler.services.availability_sql import Shape
 from scheduler.timeline import CELL
 
-ALL = 100_000  # more starts than a therapist has in a window
+Cell = tuple[int, datetime, int, bool]  # location, start, fit, needling
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,17 @@ class Terms:
         by_them = not self.therapist_ids or therapist_id in self.therapist_ids
         return by_them and (not self.location_ids or location_id in self.location_ids)
 
+    def starts(self, therapist_id: int, cells: Iterable[Cell]) -> set[tuple[int, datetime]]:
+        """Of some free cells of a therapist those where a visit may start: what `availability_sql.rules` asks."""
+        return {
+            (location_id, starts_at)
+            for location_id, starts_at, fit, needling in cells
+            if fit >= self.cells
+            and self.earliest <= starts_at <= self.latest
+            and (needling or not self.needling)
+            and self.offered(therapist_id, location_id)
+        }
+
     @property
     def shape(self) -> Shape:
         """Without limits: `offered` knows those that a change takes away, which the database forgets."""
@@ -52,20 +63,21 @@ class Terms:
 def by_plan(session: Session, therapist_ids: Collection[int], until: datetime, *, now: datetime) -> list[StartsChanged]:
     """Bring the cells of locked therapists in line with the plan, and tell of each kind of visit what that does.
 
-    Only windows in which cells differ are looked at, of one therapist at a time.
+    Only windows in which cells differ are looked at, of one therapist at a time; free cells are read once before and
+    once after, for all kinds.
     """
-    kinds = practice.appointment_types(session)
-    gained, lost = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
+    kinds = _kinds(session, now)
+    gained, lost = Counter[str](), Counter[str]()
     for therapist_id in sorted(therapist_ids):
         for window in slots.work_ahead(session, therapist_id, until=until, now=now):
-            before = {kind: _starts(session, kind, therapist_id, window, now) for kind in kinds}
+            before = _free(session, therapist_id, window)
             slots.replan(session, [therapist_id], *window, now=now)
-            for kind in kinds:
-                after = _starts(session, kind, therapist_id, window, now)
-                gained[kind] += len(after - before[kind])
-                lost[kind] += len(before[kind] - after)
-    changed = (StartsChanged(kind.name, gained[kind], lost[kind]) for kind in kinds)
-    return [change for change in changed if change.gained or change.lost]
+            after = _free(session, therapist_id, window)
+            for name, terms in kinds.items():
+                old, new = (terms.starts(therapist_id, cells) for cells in (before, after))
+                gained[name] += len(new - old)
+                lost[name] += len(old - new)
+    return [StartsChanged(name, gained[name], lost[name]) for name in kinds if gained[name] or lost[name]]
 
 
 def by_terms(session: Session, kind: str, before: Terms | None, after: Terms | None) -> list[StartsChanged]:
@@ -87,13 +99,27 @@ def by_terms(session: Session, kind: str, before: Terms | None, after: Terms | N
     return [StartsChanged(kind, gained, lost)] if gained or lost else []
 
 
-def _starts(
-    session: Session, kind: AppointmentType, therapist_id: int, window: tuple[datetime, datetime], now: datetime
-) -> set[SlotName]:
-    """The starts that a change of the window's cells can touch: those too whose visit would run into it."""
-    earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=False)
-    start, end = max(earliest, window[0] - kind.cells * CELL), min(latest + MICROSECOND, window[1])
-    if start >= end:
-        return set()
-    find = Find(kind.id, therapist_id=therapist_id, from_=start, to=end, limit=ALL, by_staff=True)
-    return {offer.slot for offer in availability.search(session, find, now=now).offers}
+def _kinds(session: Session, now: datetime) -> dict[str, Terms]:
+    """The terms of every kind of visit by its name, in the clinic's order."""
+    policy, offering = practice.policy(session), practice.offering(session)
+    return {
+        kind.name: Terms(
+            kind.cells,
+            kind.includes_needling,
+            *availability.bookable_within(policy, kind, now, by_staff=False),
+            offering.people.get(kind.id, ()),
+            offering.places.get(kind.id, ()),
+        )
+        for kind in practice.appointment_types(session)
+    }
+
+
+def _free(session: Session, therapist_id: int, window: tuple[datetime, datetime]) -> Sequence[Cell]:
+    """The free cells that a change of the window's cells can touch: those too from which a visit would run into it."""
+    cells = select(Slot.location_id, Slot.starts_at, Slot.fit, Slot.needling).where(
+        Slot.fit > literal_column("0"),
+        Slot.therapist_id == therapist_id,
+        Slot.starts_at >= window[0] - slots.longest_visit(session) * CELL,
+        Slot.starts_at < window[1],
+    )
+    return session.execute(cells).all()

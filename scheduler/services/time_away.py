@@ -205,6 +205,33 @@ def decide(session: Session, time_off_id: int, wish: Wish, *, agreed: str | None
     return absence
 
 
+def change_time_off(
+    session: Session,
+    time_off_id: int,
+    details: OffDetails,
+    *,
+    seal: str,
+    agreed: str | None,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Change approved time off: whoever is back early can be booked again at once.
+
+    Raises NotFound, ChangedMeanwhile, Invalid (what has begun can only end, and what is not approved is not changed),
+    NotAgreed.
+    """
+    consequences.alone(session)
+    absence = edits.locked(session, TimeOff, time_off_id)
+    before = edits.read_off(OffDetails, absence)
+    edits.require_seen(before, seal)
+    if absence.status != Wish.APPROVED:
+        raise Invalid("ends_on", "Only time off that is approved can be changed.")
+    _require_change(before, details, _latest_zone(session, absence.therapist_id, now), now)
+    with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
+        edits.write(absence, details)
+    edits.note(session, "time_off.changed", absence, before, details, by=by, now=now)
+
+
 def withdraw(session: Session, time_off_id: int, *, agreed: str | None = None, by: Actor, now: datetime) -> None:
     """Take back time off that has not begun, whether it was decided or not; its times can be booked at once.
 
@@ -212,6 +239,8 @@ def withdraw(session: Session, time_off_id: int, *, agreed: str | None = None, b
     """
     consequences.alone(session)
     absence = edits.locked(session, TimeOff, time_off_id)
+    if absence.status == Wish.DECLINED:
+        raise Invalid("ends_on", "This was declined, so there is nothing to take back.")
     if absence.status == Wish.APPROVED:
         _require_not_begun(absence, _latest_zone(session, absence.therapist_id, now), now)
     with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):

@@ -25,7 +25,7 @@ SENTENCES = {
     Reason.HELD: _("Somebody is booking it at this moment. It may be free again in some minutes."),
     Reason.TAKEN: _("Another visit has the time from %(taken_from)s until %(taken_until)s."),
     Reason.TAKEN_SOON: _("Too short: the visit would need it until %(until)s, and another begins at %(taken_from)s."),
-    Reason.NOT_PLANNED: _("The calendar is not made that far yet. It goes on every quarter of an hour."),
+    Reason.NOT_PLANNED: _("The calendar is not made that far ahead yet."),
     Reason.OFFERED: _("This time can be booked now."),
 }
 

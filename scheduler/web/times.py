@@ -101,8 +101,8 @@ def date_heading(on: date, today: date) -> str:
 
 
 def range_in_words(wall: WallRange) -> str:
-    """A time away, as in "December 24, 2026, 12:00 PM to December 25, 2026"; whole days have no hours."""
-    first, last = (words.plain_date(day, language()) for day in (wall.starts_on, wall.ends_on))
+    """As in "Thursday, December 24, 2026, 12:00 PM to Friday, December 25, 2026"; whole days have no hours."""
+    first, last = (words.date_in_words(day, language(), year=True) for day in (wall.starts_on, wall.ends_on))
     starts = words.wall_time(wall.starts_minute, language()) if wall.starts_minute else ""
     ends = words.wall_time(wall.ends_minute, language()) if wall.ends_minute < WHOLE_DAY else ""
     if wall.starts_on != wall.ends_on:

@@ -74,7 +74,7 @@ ACCOUNT = {
 }
 LINE_OR_COLUMN = re.compile(r"\n|, (?=\w+ [A-Z]+)")
 LEFT_OVER = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'",
+    "sqlite": "SELECT name FROM sqlite_master WHERE name NOT LIKE '%alembic_version%' AND name <> 'sqlite_sequence'",
     "postgresql": """
         SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic_version%'
         UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace

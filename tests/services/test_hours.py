@@ -332,3 +332,16 @@ def test_the_day_of_a_shift_that_runs_past_midnight_can_still_end(clinic: Clinic
     tonight = clinic.offers("Needling", to=clock.now() + 3 * HOUR)
     assert [offer.slot.starts_at - clock.now() for offer in tonight] == [HOUR]  # the notice; it ends at two
     assert broken(clinic) == {}
+
+
+@pytest.mark.parametrize("week", [1, 2])
+def test_new_times_of_every_second_week_keep_its_weeks(clinic: Clinic, clock: FixedClock, week: int) -> None:
+    """From any day on that is typed, in a week that is worked or in one that is not."""
+    first = MONDAY + SATURDAY * DAY
+    add(clinic, [SATURDAY], replace(MORNING, every_weeks=2))
+    clock.at += 7 * DAY
+    shift = row_of(clinic, SATURDAY)
+    change(clinic, shift, valid_from=MONDAY + week * 7 * DAY, closes_minute=11 * 60)
+    found = sorted(day for day, weekday in days_offered(clinic) if weekday == SATURDAY)
+    assert found[:3] == [first + number * 14 * DAY for number in (1, 2, 3)]
+    assert broken(clinic) == {}

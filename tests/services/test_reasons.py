@@ -94,7 +94,11 @@ def test_notice_and_horizon_bind_patients_only(clinic: Clinic) -> None:
     ]
     told = [why(clinic, late, by_staff=by_staff).reason for by_staff in (False, True)]
     assert told == [Reason.TOO_LATE, Reason.OFFERED]
-    assert why(clinic, start(date(2028, 12, 6), 9)).reason is Reason.NOT_PLANNED
+    for day in (date(2027, 3, 3), date(2028, 12, 6)):
+        assert why(clinic, start(day, 9)).reason is Reason.TOO_LATE
+    assert why(clinic, start(date(2027, 3, 3), 9), by_staff=True).reason is Reason.NOT_PLANNED
+    for by_staff in (False, True):
+        assert why(clinic, start(WEDNESDAY - 14 * DAY, 9), by_staff=by_staff).reason is Reason.TOO_SOON
 
 
 def test_a_visit_that_has_the_time_or_begins_too_soon_after(clinic: Clinic) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
-from scheduler.models import Appointment, AuditEvent, Closure, Slot, Wish
+from scheduler.models import Appointment, AuditEvent, Closure, Slot, TimeOff, Wish
 from scheduler.services import booking, edits, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.booking import Visit
@@ -60,6 +60,11 @@ def close(clinic: Clinic, details: ClosureDetails = CHRISTMAS, agreed: str | Non
 def give(clinic: Clinic, details: OffDetails, agreed: str | None = None, therapist: int = 1) -> int:
     with transaction(clinic.engine) as session:
         return time_away.give(session, therapist, details, agreed=agreed, by=ADMIN, now=clinic.clock.now()).id
+
+
+def ask(clinic: Clinic, details: OffDetails, therapist: int = 1) -> int:
+    with transaction(clinic.engine) as session:
+        return time_away.ask(session, therapist, details, by=ADMIN, now=clinic.clock.now()).id
 
 
 def booked(clinic: Clinic, day: date) -> Visit:
@@ -173,6 +178,41 @@ def test_what_has_begun_can_only_end(clinic: Clinic, engine: Engine, clock: Fixe
     change(ends_on=TUESDAY)
     assert on(free(clinic), MONDAY + 2 * DAY) == ["08:00–17:00"]
     assert broken(clinic) == {}
+
+
+def test_who_is_back_early_can_be_booked_again(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
+    """Time off that has begun ends sooner or later; where it began, and what was never approved, stays."""
+    off = give(clinic, OffDetails(date(2026, 11, 24), 0, date(2026, 12, 11), 24 * 60))
+    asked = ask(clinic, OffDetails(date(2026, 12, 28), 0, date(2026, 12, 28), 24 * 60))
+    clock.at += 7 * DAY
+    assert on(free(clinic), date(2026, 12, 3)) == []
+
+    def change(number: int, **new: Any) -> None:  # noqa: ANN401
+        with transaction(engine) as session:
+            before = edits.read_off(OffDetails, session.get_one(TimeOff, number))
+            after, seal = replace(before, **new), edits.seal_of(before)
+            time_away.change_time_off(session, number, after, seal=seal, agreed=None, by=ADMIN, now=clock.at)
+
+    change(off, ends_on=date(2026, 12, 2))
+    assert on(free(clinic), date(2026, 12, 2)) == []
+    assert on(free(clinic), date(2026, 12, 3)) == ["08:00–17:00"]
+    for number, new in ((off, {"starts_on": date(2026, 11, 25)}), (asked, {"ends_on": date(2026, 12, 29)})):
+        with pytest.raises(Invalid):
+            change(number, **new)
+    assert audited(engine)[-1] == "time_off.changed"
+    assert broken(clinic) == {}
+
+
+def test_a_number_is_never_given_again(clinic: Clinic, engine: Engine) -> None:
+    """A page that is open still names that row or none: not what somebody else asked for since."""
+    first = ask(clinic, OffDetails(TUESDAY, 0, TUESDAY, 24 * 60))
+    with transaction(engine) as session:
+        time_away.withdraw(session, first, by=ADMIN, now=clinic.clock.now())
+    assert ask(clinic, OffDetails(TUESDAY, 0, TUESDAY, 24 * 60)) > first
+    closed = close(clinic)
+    with transaction(engine) as session:
+        time_away.open_again(session, closed, by=ADMIN, now=clinic.clock.now())
+    assert close(clinic) > closed
 
 
 @pytest.mark.parametrize(

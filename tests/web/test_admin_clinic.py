@@ -84,7 +84,9 @@ def test_a_kind_of_visit_has_terms_of_its_own(admin: FlaskClient, engine: Engine
     assert {offer.slot.therapist_id for offer in clinic.offers()} == {2}
     assert str(visit.id) in look(admin, "/admin/visits-to-move").html
     wide = {"notice_minutes": "", "horizon_days": "", "everybody": "y", "everywhere": "y"}
-    look(admin, "/admin/types/1").press("Save", **wide).agrees()
+    both = look(admin, "/admin/types/1").press("Save", **wide)
+    assert set(both.problems.values()) == {"Choose all, or some by name, not both."}
+    both.press("Save", therapist_ids=None, location_ids=None).agrees()
     row = stored(engine, AppointmentType)[0]
     assert (row["notice_minutes"], row["horizon_days"]) == (None, None)
     assert {offer.slot.therapist_id for offer in clinic.offers()} == {1, 2}
@@ -316,7 +318,7 @@ def test_hours_without_a_licence_and_visits_that_do_not_fit_need_attention(
     assert "1 booked visit of the next 7 days does not fit" in page.main.text
     to_move = look(admin, "/admin/visits-to-move").main.text
     assert "Cancel each and book it anew." in to_move
-    assert to_move.count("Ana Abbott") == 2
+    assert to_move.count("with Ana Abbott") == 2
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,24 @@ def test_a_text_that_is_no_time_is_refused(desk: FlaskClient, wrong: str) -> Non
     assert desk.get(f"{WHY}&{wrong}").status_code == 422
 
 
-@pytest.mark.parametrize("wrong", ["therapist=9", "therapist=x", "type=99", "location=x", "type=99999999999"])
+@pytest.mark.parametrize("wrong", ["therapist=x", "type=99", "location=x", "type=99999999999"])
 def test_what_there_is_not_is_refused(desk: FlaskClient, wrong: str) -> None:
     name = wrong.partition("=")[0]
     asked = {"location": "1", "therapist": "1", "type": "1", "at": "2026-12-02T09:00"} | {name: wrong.partition("=")[2]}
     assert desk.get("/staff/desk/why", query_string=asked).status_code in {404, 422}
+
+
+def test_whoever_works_elsewhere_is_chosen_anew(desk: FlaskClient, clinic: Clinic) -> None:
+    """The therapists of a location are known once it was chosen."""
+    denver = clinic.add_location("Denver", "America/Denver", "IL")
+    clinic.add_hours(clinic.add_therapist("Ben Becker"), denver)
+    page = look(desk, f"/staff/desk/why?location={denver}&therapist=1&type=1&at=2026-12-02T09:00")
+    assert page.status == 200
+    assert "Choose who works at Denver." in page.main.text
+    assert page.tree.one("input", name="at").attributes["value"] == "2026-12-02T09:00"
+    assert "Ben Becker" in page.tree.one("select", name="therapist").text
+    off = look(desk, f"{WHY}&at=2026-12-02T09:07")
+    assert (off.status, off.problems["at"]) == (422, "Times begin on the quarter hour, like 09:15.")
 
 
 def test_another_s_place_is_not_asked_about(app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic) -> None:

@@ -59,7 +59,7 @@ def test_time_off_is_asked_for_and_taken_back(ana: FlaskClient, clinic: Clinic, 
     assert "None yet." in look(ana, "/staff/").follow("My time off").main.text
     page = ask(ana, starts_on="2026-12-24", ends_on="2026-12-27", note="A wedding")
     assert "Asked. An administrator decides." in page.main.text
-    assert "December 24, 2026 to December 27, 2026 Not decided yet. A wedding" in page.main.text
+    assert "Thursday, December 24, 2026 to Sunday, December 27, 2026 Not decided yet. Note: A wedding" in page.main.text
     assert on(free(clinic), EVE) == ["08:00–17:00"]
     answer = ana.post("/staff/time-off/1/withdraw", data=asking(page))
     assert answer.status_code == 303

@@ -15,13 +15,14 @@ from scheduler.db import reading
 from scheduler.errors import NotFound
 from scheduler.models import Closure, Location, Role, Therapist, TimeOff, Wish
 from scheduler.services import edits, practice, staffing, time_away
-from scheduler.services.time_away import ClosureDetails, Holiday
+from scheduler.services.time_away import ClosureDetails, Holiday, OffDetails
 from scheduler.timeline import DAY
 from scheduler.web.admin.forms import ClosureForm, HolidaysForm, NewClosureForm, NewOffForm
 from scheduler.web.admin.saving import Deed, Edit, after, agreed, done, now, policy, pressed, saved
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.staff.access import allowed, staff
+from scheduler.web.staff.forms import OffForm
 from scheduler.web.times import range_in_words
 
 pages = APIBlueprint("away", __name__, url_prefix="/admin", enable_openapi=False)
@@ -169,15 +170,56 @@ def remove_time_off(time_off_id: int) -> BaseResponse:
         _require_own(session, time_off_id)
         time_away.withdraw(session, time_off_id, agreed=agreed(), by=staff().actor, now=now())
 
-    return pressed(change, url_for("away.time_off"))
+    return pressed(change, _named(gettext("Remove time off"), time_off_id), url_for("away.time_off"))
+
+
+@pages.get("/time-off/<int:time_off_id>")
+@allowed(Role.ADMIN)
+def absence(time_off_id: int) -> Response:
+    """Approved time off, to be changed: whoever is back early, or stays longer."""
+    row, edit = _absence(time_off_id)
+    return edit.page(OffForm.of(edits.read_off(OffDetails, row)))
+
+
+@pages.post("/time-off/<int:time_off_id>")
+@allowed(Role.ADMIN)
+def save_absence(time_off_id: int) -> BaseResponse:
+    form, (_, edit) = OffForm(), _absence(time_off_id)
+
+    def change(session: Session) -> str:
+        _require_own(session, time_off_id)
+        time_away.change_time_off(
+            session, time_off_id, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
+        )
+        return after(url_for("away.time_off"))
+
+    return saved(form, edit, change, as_form=OffForm.of)
+
+
+def _absence(time_off_id: int) -> tuple[TimeOff, Edit]:
+    """Time off of one's own people; raises NotFound."""
+    with reading(context().engine) as session:
+        _require_own(session, time_off_id)
+        row = edits.found(session, TimeOff, time_off_id)
+        name = session.get_one(Therapist, row.therapist_id).name
+    about = gettext("What has begun can only end.")
+    return row, Edit(gettext("Time off of %(name)s", name=name), url_for("away.time_off"), [about])
+
+
+def _named(deed: str, time_off_id: int) -> str:
+    """What a button does, to whose time off."""
+    row, edit = _absence(time_off_id)
+    return f"{deed}. {edit.heading}: {range_in_words(row)}"
 
 
 def _decided(time_off_id: int, wish: Wish) -> BaseResponse:
+    about = _named(gettext("Approve") if wish is Wish.APPROVED else gettext("Decline"), time_off_id)
+
     def change(session: Session) -> None:
         _require_own(session, time_off_id)
         time_away.decide(session, time_off_id, wish, agreed=agreed(), by=staff().actor, now=now())
 
-    return pressed(change, url_for("away.time_off"))
+    return pressed(change, about, url_for("away.time_off"))
 
 
 def _require_own(session: Session, time_off_id: int) -> None:

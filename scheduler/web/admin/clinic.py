@@ -1,5 +1,6 @@
 """What an administrator changes of the clinic: policy, locations, kinds of visit, state rules; what needs a look."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms.fields import SelectChoice
 
 from scheduler.db import reading
+from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, Location, Role, StateRule, Therapist
 from scheduler.services import attention, consequences, edits, licensing, practice
 from scheduler.services import clinic as changes
@@ -33,7 +35,7 @@ from scheduler.web.staff.access import allowed, staff
 from scheduler.web.staff.forms import DetailsForm
 
 pages = APIBlueprint("clinic", __name__, url_prefix="/admin", enable_openapi=False)
-VISITS_ON_A_PAGE = 200
+VISITS_ON_A_PAGE = 50
 NEW_TYPE = {"active": True, "buffer_minutes": 0, "everybody": True, "everywhere": True}
 REVIEWED_EVERY = timedelta(days=182)
 
@@ -53,11 +55,28 @@ def overview() -> str:
 @pages.get("/visits-to-move")
 @allowed(Role.ADMIN)
 def visits_to_move() -> str:
-    """The visits ahead that hours, licences, people and places as they now stand do not allow."""
+    """The visits ahead that hours, licences, people and places as they now stand do not allow, a page at a time.
+
+    Of a therapist and at a location, if the address names them.
+    """
+    wanted = {name: request.args.get(name, "") for name in ("therapist", "location")}
     with reading(context().engine) as session:
-        found = [hit for hit in consequences.unfit(session, now=now()) if staff().works_at(hit.location_id)]
-    hits = found[:VISITS_ON_A_PAGE]
-    return render_template("admin/to_move.html", clinic=policy(), hits=shown_hits(hits), count=len(found))
+        own = [hit for hit in consequences.unfit(session, now=now()) if staff().works_at(hit.location_id)]
+    found = [hit for hit in own if all(wish in {"", getattr(hit, name)} for name, wish in wanted.items())]
+    first = (_page() - 1) * VISITS_ON_A_PAGE
+    return render_template(
+        "admin/to_move.html", clinic=policy(), hits=shown_hits(found[first : first + VISITS_ON_A_PAGE]),
+        first=first, count=len(found), page=_page(), more=len(found) > first + VISITS_ON_A_PAGE, wanted=wanted,
+        choices={name: sorted({getattr(hit, name) for hit in own}) for name in wanted},
+    )  # fmt: skip
+
+
+def _page() -> int:
+    """Which page the address names, from 1 on; raises Invalid for none."""
+    text = request.args.get("page", "1")
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise Invalid("page", "There is no such page.")
+    return int(text)
 
 
 @pages.get("/policy")

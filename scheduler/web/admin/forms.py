@@ -199,11 +199,12 @@ class TypeForm(DetailsForm):
         return TypeDetails(**own)
 
     def validate(self, extra_validators: object = None) -> bool:
-        """Somebody offers it somewhere."""
+        """Somebody offers it somewhere, and who is ticked by name does not stand beside all."""
         sound: bool = super().validate(extra_validators)
         for every, chosen in self._limits():
-            if not every.data and not chosen.data and not chosen.errors:
-                chosen.errors = [gettext("Choose all, or at least one.")]
+            if not chosen.errors and bool(every.data) == bool(chosen.data):
+                both = gettext("Choose all, or some by name, not both.")
+                chosen.errors = [both if every.data else gettext("Choose all, or at least one.")]
                 sound = False
         return sound
 
@@ -388,9 +389,12 @@ class NewHoursForm(_Where, HoursForm):
         return _some(self.weekdays, gettext("Choose at least one day."), super().validate(extra_validators))
 
 
+A_REASON = Like(schemas.Name, _("Say why, in at most 200 characters."))
+
+
 class ClosureForm(AwayForm):
     kind = ClosureDetails
-    reason = StringField(_("Why"), [A_NAME], description=_("Such as: Christmas, renovation. Staff read it."))
+    reason = StringField(_("Why"), [A_REASON], description=_("Such as: Christmas, renovation. Staff read it."))
 
 
 class NewClosureForm(ClosureForm):

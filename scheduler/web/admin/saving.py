@@ -124,20 +124,20 @@ def done(
     return redirect(to, 303)
 
 
-def pressed(change: Callable[[Session], object], back: str) -> BaseResponse:
-    """Do what a button alone says and lead back, also where it says why that cannot be done."""
+def pressed(change: Callable[[Session], object], about: str, back: str) -> BaseResponse:
+    """Do what a button alone says and lead back, also where it says why it cannot be done; `about` is what it does."""
     if request.form.get("step") == "change":
         return redirect(back, 303)
     try:
         with transaction(context().engine) as session:
             change(session)
     except NotAgreed as refusal:
-        return _ask(refusal)
+        return _ask(refusal, about)
     except (Decided, Invalid) as refusal:
         flash(gettext(refusal.message if isinstance(refusal, Invalid) else str(refusal)))
         return redirect(back, 303)
     flash(gettext("Saved."))
-    return redirect(back, 303)
+    return redirect(after(back), 303)
 
 
 def agreed() -> str:
@@ -182,13 +182,14 @@ def in_words(shift: Shift) -> str:
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
 
 
-def _ask(refusal: NotAgreed) -> Response:
+def _ask(refusal: NotAgreed, about: str) -> Response:
     """Tell what the change does to starts and to booked visits; whoever agrees sends the same form again."""
     hits = refusal.hits[:MOST_SHOWN]
     carried = [pair for pair in request.form.items(multi=True) if pair[0] not in UNTYPED]
     page = render_template(
         "admin/consequences.html",
         clinic=policy(),
+        about=about,
         starts=refusal.starts,
         hits=shown_hits(hits),
         count=len(refusal.hits),
@@ -213,7 +214,7 @@ def _told(form: StaffForm, edit: Edit, refusal: ClinicError, as_form: Callable[[
     """Ask for an agreement, show both values, or say at its field what was refused."""
     match refusal:
         case NotAgreed():
-            return _ask(refusal)
+            return _ask(refusal, edit.heading)
         case ChangedMeanwhile():
             form.seal.data = edits.seal_of(refusal.stored)  # whoever saves again has seen both
             return edit.page(form, 409, both=_both(form, as_form(refusal.stored)))

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, render_template, request
+from flask_babel import gettext
 from sqlalchemy.orm import Session
 
 from scheduler import words
@@ -38,23 +39,23 @@ class Answer:
 @allowed(*AT_THE_DESK)
 def time() -> Response:
     """What the address asks about, and the answer."""
-    at = _wall()
+    at, problem = _wall()
     with reading(context().engine) as session:
         clinic, own = practice.policy(session), desk.locations(session, staff().locations)
         place, kinds = asked.place(own), practice.appointment_types(session)
         if place is None or not kinds:
             return make_response(render_template("staff/desk/nowhere.html", clinic=clinic))
         people, kind_id, person_id = desk.therapists(session, place), asked.chosen("type"), asked.chosen("therapist")
+        if person_id not in {person.id for person in people}:
+            person_id = None  # of the location that was chosen before: theirs are listed now
         answer = None
-        if at is not None and kind_id is not None and person_id is not None:
-            if person_id not in {person.id for person in people}:
-                raise Invalid("therapist", "There is nobody with this number who works there.")
+        if at is not None and not problem and kind_id is not None and person_id is not None:
             answer = _answer(session, place, person_id, kind_id, at)
     page = render_template(
         "staff/desk/why.html", clinic=clinic, own=own, place=place, kinds=kinds, therapists=people,
-        kind_id=kind_id or kinds[0].id, therapist_id=person_id, at=at, answer=answer,
+        kind_id=kind_id or kinds[0].id, therapist_id=person_id, at=at, problem=problem, answer=answer,
     )  # fmt: skip
-    return make_response(page)
+    return make_response(page, 422 if problem else 200)
 
 
 def _answer(session: Session, place: Location, therapist_id: int, kind_id: int, wall: datetime) -> Answer:
@@ -65,15 +66,16 @@ def _answer(session: Session, place: Location, therapist_id: int, kind_id: int, 
     return Answer(when, *(sentence(verdict, place.time_zone) for verdict in told))
 
 
-def _wall() -> datetime | None:
-    """The time on the wall that the address names, if any; raises Invalid for a text that is none."""
+def _wall() -> tuple[datetime | None, str]:
+    """The time on the wall that the address names, if any, and what is wrong with it; raises Invalid for no time."""
     text = request.args.get("at", "")
     if not text:
-        return None
+        return None, ""
     try:
         wall = datetime.fromisoformat(text)
     except ValueError as error:
         raise Invalid("at", "Write it like 2026-11-23T09:00.") from error
     if wall.tzinfo is not None or wall.year not in YEARS:
         raise Invalid("at", "Write it like 2026-11-23T09:00.")
-    return wall
+    off_the_grid = wall.minute % 15 or wall.second or wall.microsecond
+    return wall, str(gettext("Times begin on the quarter hour, like 09:15.")) if off_the_grid else ""

@@ -13,6 +13,7 @@ from scheduler.errors import Invalid, NotFound
 from scheduler.models import TimeOff, Wish
 from scheduler.services import edits, practice, schedule, time_away
 from scheduler.services.calendar_files import Unreadable
+from scheduler.services.consequences import UNSEEN, NotAgreed
 from scheduler.web.context import context, now
 from scheduler.web.staff.access import EVERYBODY, allowed, staff, take_long_forms
 from scheduler.web.staff.forms import OffForm, StaffForm
@@ -87,13 +88,22 @@ def ask_by_file() -> BaseResponse:
 @pages.post("/<int:time_off_id>/withdraw")
 @allowed(*EVERYBODY)
 def withdraw(time_off_id: int) -> BaseResponse:
-    """Work after all, unless it has begun."""
+    """Work after all, unless it has begun; what that opens is shown before."""
+    with reading(context().engine) as session:
+        absence, clinic = edits.found(session, TimeOff, time_off_id), practice.policy(session)
+    if absence.therapist_id != _own_id():
+        raise NotFound(edits.NOTHING)
     try:
         with transaction(context().engine) as session:
-            if edits.found(session, TimeOff, time_off_id).therapist_id != _own_id():
-                raise NotFound(edits.NOTHING)
-            time_away.withdraw(session, time_off_id, by=staff().actor, now=now())
+            agreed = request.form.get("agreed", UNSEEN)
+            time_away.withdraw(session, time_off_id, agreed=agreed, by=staff().actor, now=now())
         flash(gettext("Taken back."))
+    except NotAgreed as refusal:
+        page = render_template(
+            "staff/time_off_back.html", clinic=clinic, absence=absence, starts=refusal.starts,
+            agreement=refusal.agreement, in_words=range_in_words,
+        )  # fmt: skip
+        return make_response(page)
     except Invalid as refusal:
         flash(gettext(refusal.message))
     return redirect(url_for("time_off.overview"), 303)
