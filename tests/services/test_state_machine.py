@@ -643,4 +643,4 @@ def test_whatever_happens_search_and_bookings_are_what_a_plain_model_says(
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert outcomes["agreed"] and outcomes["refused"], outcomes
+    assert outcomes.keys() >= {"agreed", "refused"}, outcomes
