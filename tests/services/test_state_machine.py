@@ -415,7 +415,7 @@ def empty(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("lives", "steps", "verified_every"),  # asking every rule takes as long as all the rest of a step
-    [pytest.param(6, 16, 5, id="small"), pytest.param(60, 40, 1, id="full", marks=pytest.mark.drill)],
+    [pytest.param(5, 14, 5, id="small"), pytest.param(60, 40, 1, id="full", marks=pytest.mark.drill)],
 )
 def test_whatever_happens_search_and_bookings_are_what_a_plain_model_says(
     engine: Engine, keys: Keyring, lives: int, steps: int, verified_every: int
