@@ -1,7 +1,7 @@
 """Who is to work where and when: weekly hours, less closures, less time off, on days with a valid licence."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from scheduler.services import licensing
 from scheduler.timeline import (
     DAY,
     Stretch,
+    WallRange,
     clipped,
     disjoint,
     first_instant,
@@ -47,11 +48,11 @@ class Away:
         return cls(closures, off)
 
     def closed(self, location_id: int, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
-        return [instants_of(closure, zone) for closure in self.closures.get(location_id, ())]
+        return _times(self.closures.get(location_id, ()), zone)
 
     def absent(self, therapist_id: int, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
         """When a therapist is off, by the clock of a place."""
-        return [instants_of(absence, zone) for absence in self.off.get(therapist_id, ())]
+        return _times(self.off.get(therapist_id, ()), zone)
 
 
 def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
@@ -105,3 +106,9 @@ def _daily_pieces(
             yield opens, min(closes, midnight)
         if midnight < closes:
             yield midnight, closes
+
+
+def _times(ranges: Iterable[WallRange], zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
+    """When these ranges are where a clock hangs; one that it skips, all of it, is at no time."""
+    times = (instants_of(one, zone) for one in ranges)
+    return [(starts_at, ends_at) for starts_at, ends_at in times if starts_at < ends_at]
