@@ -220,11 +220,15 @@ def require_none_elsewhere(session: Session, location_id: int, *, now: datetime)
 
 def _require_apart(asked: Iterable[Shift], kept: Iterable[Shift], now: datetime) -> None:
     pairs = ((one, other) for one in asked for other in kept if one.therapist_id == other.therapist_id)
-    for one, other in pairs:
-        if one.id != other.id:
-            first = first_clash(one, zone_of(one.time_zone), other, zone_of(other.time_zone), since=now)
-            if first is not None:
-                raise HoursClash(one, other, first)
+    clashes = [
+        (first, one, other)
+        for one, other in pairs
+        if one.id != other.id
+        and (first := first_clash(one, zone_of(one.time_zone), other, zone_of(other.time_zone), since=now)) is not None
+    ]
+    if clashes:
+        first, one, other = min(clashes, key=lambda clash: clash[0])
+        raise HoursClash(one, other, first)
 
 
 def _require_days(before: HoursDetails, details: HoursDetails, today: date, *, unworked: bool, new_times: bool) -> None:

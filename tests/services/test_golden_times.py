@@ -21,7 +21,7 @@ from scheduler.keys import Keyring
 from scheduler.models import Appointment, Kind, License, OutboxMessage
 from scheduler.services import booking, consequences, hours, letters, reasons, time_away
 from scheduler.services.availability import SlotName
-from scheduler.services.consequences import Hit, VisitsHit, Why
+from scheduler.services.consequences import Hit, NotAgreed, Why
 from scheduler.services.hours import HoursClash, HoursDetails
 from scheduler.services.letters import Letter
 from scheduler.services.reasons import Question, Reason
@@ -431,7 +431,7 @@ def springfield(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
 
 
 def moved(clinic: Clinic, zone: str) -> list[Hit]:
-    with pytest.raises(VisitsHit) as told:
+    with pytest.raises(NotAgreed) as told:
         change_place(clinic, time_zone=zone)
     change_place(clinic, told.value.agreement, time_zone=zone)
     return told.value.hits

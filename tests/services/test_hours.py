@@ -345,3 +345,13 @@ def test_new_times_of_every_second_week_keep_its_weeks(clinic: Clinic, clock: Fi
     found = sorted(day for day, weekday in days_offered(clinic) if weekday == SATURDAY)
     assert found[:3] == [first + number * 14 * DAY for number in (1, 2, 3)]
     assert broken(clinic) == {}
+
+
+def test_the_first_clash_is_the_one_that_is_told(clinic: Clinic) -> None:
+    """Of two weekdays that are added together the later one may clash sooner."""
+    denver = clinic.add_location("Denver", "America/Denver", "IL")
+    add(clinic, [SATURDAY], replace(MORNING, valid_from=MONDAY + 28 * DAY))
+    add(clinic, [SATURDAY + 1], replace(MORNING, valid_from=MONDAY + 7 * DAY))
+    with pytest.raises(HoursClash) as told:
+        add(clinic, [SATURDAY, SATURDAY + 1], place=denver)
+    assert told.value.first == MONDAY + (7 + SATURDAY + 1) * DAY

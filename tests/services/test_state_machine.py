@@ -29,7 +29,7 @@ from scheduler.keys import Keyring
 from scheduler.models import AppointmentType, ClinicPolicy, License, Wish, WorkingHours
 from scheduler.services import consequences, edits, holds, slots, time_away, verify
 from scheduler.services.audit import Actor
-from scheduler.services.consequences import Hit, VisitsHit
+from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
 from scheduler.services.time_away import Decided
 from tests import postgres
@@ -350,7 +350,7 @@ class ClinicLife(RuleBasedStateMachine):
             return
         hit, agreement = self.model.hit_by(after), None
         if hit:
-            with pytest.raises(VisitsHit) as refused, transaction(self.clinic.engine) as session:
+            with pytest.raises(NotAgreed) as refused, transaction(self.clinic.engine) as session:
                 change(session, None)
             assert told(refused.value.hits) == hit
             agreement = refused.value.agreement
