@@ -110,6 +110,7 @@ class Mailer:
             language=language,
             subject=subject,
             day=_day(letter, language),
+            time_off=words.range_in_words(letter.decision, language) if letter.decision is not None else None,
             base_url=self.settings.base_url,
         )
 

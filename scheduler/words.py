@@ -10,12 +10,14 @@ import phonenumbers
 from babel import Locale, UnknownLocaleError, dates
 from babel.core import get_global
 
-from scheduler.timeline import DAY, local_date, zone_of
+from scheduler.timeline import DAY, WallRange, local_date, zone_of
 
 LANGUAGES = {"en": "English", "es": "Español"}
 DEFAULT_LANGUAGE = "en"
 DAY_PATTERNS = {"en": "EEEE, MMMM d", "es": "EEEE d 'de' MMMM"}
 DAY_AND_YEAR_PATTERNS = {"en": "EEEE, MMMM d, y", "es": "EEEE d 'de' MMMM 'de' y"}
+RANGE_PATTERNS = {"en": "{} to {}", "es": "{} a {}"}
+HOURS_OF_DAY_PATTERNS = {"en": "{}, {} to {}", "es": "{}, de {} a {}"}
 HOUR_AND_ZONE_PATTERNS = {"en": "h:mm a zzzz", "es": "h:mm a, zzzz"}
 UNITS: dict[timedelta, Literal["minute", "hour", "day"]] = {
     timedelta(minutes=1): "minute",
@@ -28,6 +30,7 @@ ALONE = str.maketrans({
     **dict.fromkeys("'’‘ʼ`´", None),
     **dict.fromkeys("-‐‑‒–—", " "),
 })  # fmt: skip
+WHOLE_DAY = 24 * 60  # minutes
 NEVER = 10**9  # so many weeks, months or years make one, so that none is rounded to
 
 
@@ -80,6 +83,21 @@ def hour(instant: datetime, zone: str, language: str) -> str:
 def wall_time(minutes: int, language: str) -> str:
     """A time on the wall by its minutes since some midnight, as in "9:00 AM"."""
     return _plain(dates.format_time(time(minutes // 60 % 24, minutes % 60), "h:mm a", locale=language))
+
+
+def range_in_words(wall: WallRange, language: str) -> str:
+    """As in "Thursday, December 24, 2026, 12:00 PM to Friday, December 25, 2026"; whole days have no hours."""
+    first, last = (date_in_words(day, language, year=True) for day in (wall.starts_on, wall.ends_on))
+    starts = wall_time(wall.starts_minute, language) if wall.starts_minute else ""
+    ends = wall_time(wall.ends_minute, language) if wall.ends_minute < WHOLE_DAY else ""
+    if wall.starts_on != wall.ends_on:
+        return RANGE_PATTERNS[language].format(
+            *(", ".join(filter(None, end)) for end in ((first, starts), (last, ends)))
+        )
+    if not starts and not ends:
+        return first
+    midnight = wall_time(0, language)
+    return HOURS_OF_DAY_PATTERNS[language].format(first, starts or midnight, ends or midnight)
 
 
 @cache

@@ -49,6 +49,7 @@ from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
 from scheduler.services.letters import Letter, StaffLetter
 from scheduler.services.license_ends import Ending
+from scheduler.services.notices import Decision
 from tests.clinic import Clinic, at, body, key
 from tests.server import free_port
 
@@ -168,6 +169,8 @@ STAFF_LETTERS = {
 STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
     STAFF_LETTERS[Kind.LICENSE_ENDS], license=Ending("Ana Abbott", "dry_needling", "IL", date(2027, 3, 31), own=False)
 )
+APPROVED = Decision(date(2027, 3, 24), 12 * 60, date(2027, 3, 26), 24 * 60, approved=True)
+STAFF_LETTERS[Kind.TIME_OFF_DECIDED] = replace(STAFF_LETTERS[Kind.TIME_OFF_DECIDED], decision=APPROVED)
 
 
 def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
@@ -258,6 +261,24 @@ def test_a_message_is_its_golden_file(mailer: Mailer, kind: Kind, language: str)
     wanted = path.read_bytes().decode() if path.exists() else "(there is no such file yet)"
     renewal = "RENEW_GOLDEN=1 .venv/bin/python -m pytest -n 0 tests/test_mail.py -k golden"
     assert found == wanted, f"This is no longer what {path.name} holds. If it is what you want: {renewal}"
+
+
+@pytest.mark.parametrize(
+    ("language", "approved", "said"),
+    [
+        ("en", True, "Your time off was approved: March 24, 2027, 12:00 PM to 5:00 PM"),
+        ("en", False, "Your time off was declined: March 24, 2027, 12:00 PM to 5:00 PM"),
+        ("es", True, "Se aprobaron sus días libres: 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
+        ("es", False, "No se aprobaron sus días libres: 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
+    ],
+)
+def test_a_decision_about_time_off_is_told_with_its_time(
+    mailer: Mailer, language: str, approved: bool, said: str
+) -> None:
+    part_of_a_day = replace(APPROVED, ends_on=APPROVED.starts_on, ends_minute=17 * 60, approved=approved)
+    content = mailer.write(any_letter(Kind.TIME_OFF_DECIDED, language, decision=part_of_a_day), now=NOW).content
+    assert said in plain(text_of(content))
+    assert said in plain(html_of(content))
 
 
 def test_every_golden_file_belongs_to_a_message() -> None:

@@ -65,7 +65,7 @@ class Shape(NamedTuple):
 
 
 @cache
-def open_starts(shape: Shape) -> Select[Any]:
+def open_starts(shape: Shape) -> Select[int, int]:
     """Count the cells from which so many follow each other, each of them free or held; and those that are all free."""
     bounds = {name: bindparam(name, type_=UtcDateTime()) for name in ("earliest", "latest", "end", "now")}
     there = (WISHES["location"], Slot.starts_at >= bounds["earliest"], Slot.starts_at < bounds["end"], limited(shape))

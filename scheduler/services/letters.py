@@ -21,8 +21,9 @@ from scheduler.models import (
     Patient,
     Status,
 )
-from scheduler.services import accounts, license_ends
+from scheduler.services import accounts, license_ends, notices
 from scheduler.services.license_ends import Ending
+from scheduler.services.notices import Decision
 
 FACTS = (
     select(
@@ -96,7 +97,7 @@ class Letter:
 class StaffLetter:
     """What a message to one of the clinic's people says; `token` opens the page on which to set a password.
 
-    `license` is the one that ends, where the message tells of one.
+    `license` is the one that ends, and `decision` the one about time off, where the message tells of one.
     """
 
     message_id: UUID
@@ -107,6 +108,7 @@ class StaffLetter:
     about: str
     token: str | None
     license: Ending | None = None
+    decision: Decision | None = None
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
@@ -137,6 +139,9 @@ def _staff_letter(
     ending = license_ends.stands(session, message.about or "", account) if kind == Kind.LICENSE_ENDS else None
     if kind == Kind.LICENSE_ENDS and ending is None:
         return "the license was renewed meanwhile"
+    decision = notices.decision_stands(session, message.about or "", account) if kind == Kind.TIME_OFF_DECIDED else None
+    if kind == Kind.TIME_OFF_DECIDED and decision is None:
+        return "the time off was taken back or changed meanwhile"
     return StaffLetter(
         message_id=message.id,
         kind=kind,
@@ -146,6 +151,7 @@ def _staff_letter(
         about=message.about or "",
         token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
         license=ending,
+        decision=decision,
     )
 
 

@@ -1,17 +1,29 @@
 """Which messages the clinic's own people are owed. None names a patient: they say what to look at."""
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.db import insert_into
-from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff
+from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff, Wish
 from scheduler.services import audit
 from scheduler.services.audit import Actor
 from scheduler.timeline import cell_of, local_date, zone_of
 
 SOON = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided about time off, in the words of a letter: when, and yes or no; never its note."""
+
+    starts_on: date
+    starts_minute: int
+    ends_on: date
+    ends_minute: int
+    approved: bool
 
 
 def day_changed(session: Session, appointment: Appointment, *, by: Actor, now: datetime) -> None:
@@ -34,6 +46,18 @@ def time_off_decided(session: Session, absence: TimeOff, *, by: Actor, now: date
     account = session.scalars(own).one_or_none()
     if account is not None and by.name != audit.name_of(account.id):
         owe(session, account.id, Kind.TIME_OFF_DECIDED, str(absence.id), now=now)
+
+
+def decision_stands(session: Session, about: str, account: Account) -> Decision | None:
+    """The decision that a message is about, as it stands; None where it was taken back or is to be decided anew.
+
+    SQLite gives the number of what is gone to what comes next, which may be another's.
+    """
+    absence = session.get(TimeOff, int(about))
+    if absence is None or absence.therapist_id != account.therapist_id or absence.status == Wish.ASKED:
+        return None
+    when = absence.starts_on, absence.starts_minute, absence.ends_on, absence.ends_minute
+    return Decision(*when, approved=absence.status == Wish.APPROVED)
 
 
 def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:

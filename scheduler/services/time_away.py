@@ -19,7 +19,7 @@ from scheduler.services import audit, calendar_files, consequences, edits, notic
 from scheduler.services.audit import Actor
 from scheduler.timeline import DAY, WallRange, instants_of, local_date, zone_of
 
-LONGEST = 366 * DAY
+LONGEST = calendar_files.LONGEST
 MIDNIGHT = 24 * 60
 BEGUN = "This has begun, so it can only end."
 PASSED = "This has passed."
@@ -164,13 +164,14 @@ def ask(session: Session, therapist_id: int, details: OffDetails, *, by: Actor, 
     return _stored(session, therapist_id, details, Wish.ASKED, None, by=by, now=now)
 
 
-def ask_by_file(session: Session, therapist_id: int, content: bytes, *, by: Actor, now: datetime) -> Read:
-    """Ask for every time of a calendar file; one that was asked for, whatever became of it, is not asked for again.
+def ask_by_file(
+    session: Session, therapist_id: int, told: Collection[calendar_files.Away], *, by: Actor, now: datetime
+) -> Read:
+    """Ask for every time that a calendar file tells by the clocks of `zones_of`, read before the transaction.
 
-    Raises NotFound, and calendar_files.Unreadable.
+    One that was asked for, whatever became of it, is not asked for again. Raises NotFound.
     """
     edits.locked(session, Therapist, therapist_id)
-    told = calendar_files.read(content, _zones(session, therapist_id), now=now)
     kept = set(session.scalars(select(TimeOff.imported_as).where(TimeOff.therapist_id == therapist_id)))
     new = [one for one in told if one.name not in kept]
     for one in new:
@@ -337,10 +338,10 @@ def _require_not_begun(wall: WallRange, zone: ZoneInfo, now: datetime) -> None:
 
 def _latest_zone(session: Session, therapist_id: int, now: datetime) -> ZoneInfo:
     """The zone whose clock is furthest behind, where a therapist works: there a day is over last."""
-    return min(_zones(session, therapist_id), key=lambda zone: now.astimezone(zone).replace(tzinfo=None))
+    return min(zones_of(session, therapist_id), key=lambda zone: now.astimezone(zone).replace(tzinfo=None))
 
 
-def _zones(session: Session, therapist_id: int) -> list[ZoneInfo]:
+def zones_of(session: Session, therapist_id: int) -> list[ZoneInfo]:
     """The zones of the places where a therapist works; of all places, for who has no hours yet."""
     zones = select(Location.time_zone).join(WorkingHours, WorkingHours.location_id == Location.id)
     own = session.scalars(zones.where(WorkingHours.therapist_id == therapist_id).distinct()).all()

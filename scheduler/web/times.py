@@ -14,8 +14,6 @@ from scheduler.services.availability import Offer, SlotName
 from scheduler.timeline import WallRange, zone_of
 from scheduler.web.language import language
 
-WHOLE_DAY = 24 * 60
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -101,24 +99,15 @@ def date_heading(on: date, today: date) -> str:
 
 
 def range_in_words(wall: WallRange) -> str:
-    """As in "Thursday, December 24, 2026, 12:00 PM to Friday, December 25, 2026"; whole days have no hours."""
-    first, last = (words.date_in_words(day, language(), year=True) for day in (wall.starts_on, wall.ends_on))
-    starts = words.wall_time(wall.starts_minute, language()) if wall.starts_minute else ""
-    ends = words.wall_time(wall.ends_minute, language()) if wall.ends_minute < WHOLE_DAY else ""
-    if wall.starts_on != wall.ends_on:
-        first, last = (", ".join(filter(None, both)) for both in ((first, starts), (last, ends)))
-        return str(gettext("%(first)s to %(last)s", first=first, last=last))
-    if not starts and not ends:
-        return first
-    times = {"opens": starts or words.wall_time(0, language()), "closes": ends or words.wall_time(0, language())}
-    return str(gettext("%(day)s, %(opens)s to %(closes)s", day=first, **times))
+    """A time away in the reader's language."""
+    return words.range_in_words(wall, language())
 
 
 def hours_on(wall: WallRange, day: date) -> str:
     """The part of a day that a time away takes, as in "12:00 PM to 5:00 PM"; nothing for all of it."""
     opens = wall.starts_minute if wall.starts_on == day else 0
-    closes = wall.ends_minute if wall.ends_on == day else WHOLE_DAY
-    if (opens, closes) == (0, WHOLE_DAY):
+    closes = wall.ends_minute if wall.ends_on == day else words.WHOLE_DAY
+    if (opens, closes) == (0, words.WHOLE_DAY):
         return ""
     first, last = (words.wall_time(minute, language()) for minute in (opens, closes))
     return str(gettext("%(first)s to %(last)s", first=first, last=last))

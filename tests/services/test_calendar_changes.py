@@ -236,7 +236,7 @@ def closing_otherwise(draw: st.DrawFn) -> Step:
 @st.composite
 def offering(draw: st.DrawFn) -> Step:
     kind, people, where = draw(st.integers(1, 3)), draw(named), draw(named)
-    new = {
+    new: dict[str, Any] = {
         "minutes": draw(st.integers(1, 6)) * 15,
         "buffer_minutes": draw(st.integers(0, 2)) * 15,
         "includes_needling": draw(st.booleans()),

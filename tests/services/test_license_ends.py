@@ -1,5 +1,6 @@
 """Word that a licence ends: at each mark once, to whom it concerns, and not when another follows."""
 
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 
 import pytest
@@ -7,11 +8,12 @@ from sqlalchemy import Engine, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import Account, Fate, Kind, License, OutboxMessage, Role, Therapist, Wish
+from scheduler.models import Account, Fate, Kind, License, OutboxMessage, Role, Therapist, TimeOff, Wish
 from scheduler.services import letters, license_ends, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.letters import StaffLetter
 from scheduler.services.license_ends import Ending
+from scheduler.services.notices import Decision
 from scheduler.services.time_away import OffDetails
 from tests.clinic import Clinic
 from tests.web.staff import an_account
@@ -152,3 +154,56 @@ def test_who_asked_for_time_off_is_told_when_others_decide(clinic: Clinic, ana: 
     with reading(clinic.engine) as session:
         told = session.execute(words.where(OutboxMessage.kind == Kind.TIME_OFF_DECIDED)).all()
     assert [tuple(row) for row in told] == [(ana.id, "1")]
+
+
+def test_a_decision_is_told_as_it_stands_and_not_when_it_was_taken_back(
+    clinic: Clinic, ana: Account, admin: Account
+) -> None:
+    by, now = Actor.of(admin.id, "192.0.2.1"), clinic.clock.now()
+    asked = OffDetails(TODAY + DAY, 9 * 60, TODAY + 2 * DAY, 24 * 60, "A wedding")
+    with transaction(clinic.engine) as session:
+        own = time_away.ask(session, 1, asked, by=by, now=now)
+        time_away.decide(session, own.id, Wish.APPROVED, agreed=None, by=by, now=now)
+    approved = Decision(asked.starts_on, 9 * 60, asked.ends_on, 24 * 60, approved=True)
+    assert decision(clinic, ana) == approved
+    reopened = {"status": Wish.ASKED}
+    for change, stands in (
+        ({"status": Wish.DECLINED}, replace(approved, approved=False)),
+        ({"status": Wish.APPROVED, "ends_on": TODAY + 3 * DAY}, replace(approved, ends_on=TODAY + 3 * DAY)),
+        (reopened, None),
+    ):
+        with transaction(clinic.engine) as session:
+            session.execute(update(TimeOff).values(**change))
+        assert decision(clinic, ana) == stands
+    with transaction(clinic.engine) as session:
+        time_away.withdraw(session, own.id, by=by, now=now)
+    assert decision(clinic, ana) is None
+
+
+def test_of_time_off_that_is_gone_nothing_of_anothers_is_told(
+    clinic: Clinic, ana: Account, admin: Account, engine: Engine
+) -> None:
+    """Its number may be given again."""
+    by, now = Actor.of(admin.id, "192.0.2.1"), clinic.clock.now()
+    other = clinic.add_therapist("Ben Baker")
+    details = OffDetails(TODAY + DAY, 0, TODAY + DAY, 24 * 60)
+    with transaction(engine) as session:
+        own = time_away.ask(session, 1, details, by=by, now=now)
+        time_away.decide(session, own.id, Wish.DECLINED, agreed=None, by=by, now=now)
+        time_away.withdraw(session, own.id, by=by, now=now)
+        session.flush()
+        session.add(TimeOff(id=own.id, therapist_id=other, status=Wish.APPROVED, asked_at=now, **asdict(details)))
+    assert decision(clinic, ana) is None
+
+
+def decision(clinic: Clinic, account: Account) -> Decision | None:
+    """What the message to this account would tell of a decision now; None where it is not sent."""
+    with transaction(clinic.engine) as session:
+        wanted = OutboxMessage.account_id == account.id, OutboxMessage.kind == Kind.TIME_OFF_DECIDED
+        message_id = session.scalars(select(OutboxMessage.id).where(*wanted)).one()
+        found = letters.current(session, message_id, keys=clinic.keys, now=clinic.clock.now())
+    if isinstance(found, str):
+        assert found == "the time off was taken back or changed meanwhile"
+        return None
+    assert isinstance(found, StaffLetter)
+    return found.decision

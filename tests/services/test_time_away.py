@@ -215,6 +215,22 @@ def test_a_number_is_never_given_again(clinic: Clinic, engine: Engine) -> None:
     assert close(clinic) > closed
 
 
+def test_time_off_is_over_and_has_begun_where_the_clock_is_furthest_behind(clinic: Clinic, engine: Engine) -> None:
+    """It is nine in Chicago and eight in Denver."""
+    denver = clinic.add_location("Denver", "America/Denver", "IL")
+    clinic.add_hours(1, denver, weekdays=[5], opens=8 * 60, closes=17 * 60)
+    now = clinic.clock.now()
+    with transaction(engine) as session:
+        time_away.ask(session, 1, OffDetails(MONDAY, 0, MONDAY, 8 * 60 + 15), by=ADMIN, now=now)
+    with pytest.raises(Invalid, match="passed"), transaction(engine) as session:
+        time_away.ask(session, 1, OffDetails(MONDAY, 0, MONDAY, 8 * 60), by=ADMIN, now=now)
+    ahead, begun = (give(clinic, OffDetails(MONDAY, opens, TUESDAY, 24 * 60)) for opens in (8 * 60 + 15, 8 * 60))
+    with transaction(engine) as session:
+        time_away.withdraw(session, ahead, by=ADMIN, now=now)
+    with pytest.raises(Invalid, match="begun"), transaction(engine) as session:
+        time_away.withdraw(session, begun, by=ADMIN, now=now)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -63,8 +63,8 @@ def test_a_closure_is_entered_changed_and_taken_back(admin: FlaskClient, clinic:
     assert "Thursday, December 24, 2026, 12:00 AM to 10:00 AM Springfield" in page.main.text
     assert on(free(clinic), EVE) == ["10:00–17:00"]
     edit = page.follow("Thursday, December 24, 2026, 12:00 AM to 10:00 AM")
-    (form,) = [one for one in edit.tree.all("form") if one.attributes.get("action", "").endswith("/remove")]
-    page = after(admin, form.attributes["action"], {"csrf_token": csrf_token(admin)}).agrees()
+    (remove,) = [one for one in edit.tree.all("form") if one.attributes.get("action", "").endswith("/remove")]
+    page = after(admin, remove.attributes["action"], {"csrf_token": csrf_token(admin)}).agrees()
     assert "None yet." in page.main.text
     assert on(free(clinic), EVE) == ["08:00–17:00"]
     assert broken(clinic) == {}

@@ -1,7 +1,9 @@
 """A therapist's page of their own time off."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from io import BytesIO
+from time import monotonic, sleep
 
 import pytest
 from flask import Flask
@@ -10,12 +12,12 @@ from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import Role, TimeOff, Wish
-from scheduler.services import time_away
+from scheduler.models import Role, Therapist, TimeOff, Wish
+from scheduler.services import edits, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.time_away import OffDetails
 from tests.clinic import Clinic
-from tests.services.test_calendar_files import event, file
+from tests.services.test_calendar_files import event, file, series
 from tests.services.test_time_away import free, on
 from tests.web.pages import Page, look
 from tests.web.staff import an_account, csrf_token, signed_in
@@ -116,6 +118,39 @@ def test_a_calendar_file_is_asked_for_once_and_nothing_but_its_times_is_kept(
     assert on(free(clinic), EVE) == ["08:00–17:00"]
 
 
+def test_an_event_whose_end_moved_is_asked_for_anew(ana: FlaskClient, clinic: Clinic, engine: Engine) -> None:
+    upload(ana, file(event(EVE, date(2026, 12, 27))))
+    page = upload(ana, file(event(EVE, date(2027, 1, 3))))
+    assert "Asked for 1 time. An administrator decides." in page.main.text
+    assert [ends for _, ends, _ in kept(engine)] == [date(2026, 12, 26), date(2027, 1, 2)]
+
+
+def test_events_without_a_name_of_their_own_are_asked_for(ana: FlaskClient, clinic: Clinic, engine: Engine) -> None:
+    events = [event(EVE, end) for end in (date(2026, 12, 25), date(2026, 12, 25), date(2026, 12, 27))]
+    for one in events:
+        del one["UID"]
+    assert "Asked for 2 times." in upload(ana, file(*events)).main.text
+    assert sorted(ends for _, ends, _ in kept(engine)) == [EVE, date(2026, 12, 26)]
+
+
+def test_while_a_file_is_read_the_calendar_is_free(ana: FlaskClient, clinic: Clinic, engine: Engine) -> None:
+    """It takes two seconds to refuse this one; whoever books locks the therapist as this does."""
+    waits: list[float] = []
+    began = monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(upload, ana, series("FREQ=DAILY", 65))
+        while not refused.done():
+            asked = monotonic()
+            with transaction(engine) as session:
+                edits.locked(session, Therapist, 1).name = f"Ana Abbott {len(waits)}"
+            waits.append(monotonic() - asked)
+            sleep(0.02)
+    took = monotonic() - began
+    assert "There are more than 500 times in this file." in refused.result().problems["file"]
+    assert took > 2
+    assert max(waits) < took / 2
+
+
 @pytest.mark.parametrize(
     ("content", "name", "said"),
     [
@@ -123,6 +158,11 @@ def test_a_calendar_file_is_asked_for_once_and_nothing_but_its_times_is_kept(
         (b"", "empty.ics", "This is no calendar file that can be read."),
         (b"name,day\n", "days.csv", "This is no calendar file that can be read."),
         (file(), "none.ics", "There is nothing in this file that lies ahead within a year."),
+        (
+            file(event(EVE, date(2036, 12, 24))),
+            "decade.ics",
+            "There is an event in this file that is longer than a year.",
+        ),
         (b"x" * 250_001, "large.ics", "This file is larger than 250 KB."),
     ],
 )

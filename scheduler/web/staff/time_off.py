@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound
 from scheduler.models import TimeOff, Wish
-from scheduler.services import edits, practice, schedule, time_away
+from scheduler.services import calendar_files, edits, practice, schedule, time_away
 from scheduler.services.calendar_files import Unreadable
 from scheduler.services.consequences import UNSEEN, NotAgreed
 from scheduler.web.context import context, now
@@ -26,7 +26,8 @@ UNREADABLE = {
     "missing": _("Choose a file first."),
     "too-large": _("This file is larger than 250 KB. Export only the months ahead."),
     "malformed": _("This is no calendar file that can be read. Export it as iCalendar, with the ending .ics."),
-    "empty": _("There is nothing in this file that lies ahead within a year."),
+    "empty": _("There is nothing in this file that lies ahead within a year. What is shown as free is left out."),
+    "too-long": _("There is an event in this file that is longer than a year. Leave it out."),
     "too-many": _("There are more than 500 times in this file. Export only those when you are away."),
 }
 
@@ -68,19 +69,23 @@ def ask_by_file() -> BaseResponse:
     if not StaffForm().validate():
         return _page(OffForm(formdata=None), 422)
     try:
-        with transaction(context().engine) as session:
-            told = time_away.ask_by_file(session, own_id, _uploaded(), by=staff().actor, now=now())
+        content = _uploaded()
+        with reading(context().engine) as session:
+            zones = time_away.zones_of(session, own_id)
+        told = calendar_files.read_apart(content, zones, now=now())
     except Unreadable as refusal:
         return _page(OffForm(formdata=None), 422, problem=str(UNREADABLE[refusal.code]))
+    with transaction(context().engine) as session:
+        read = time_away.ask_by_file(session, own_id, told, by=staff().actor, now=now())
     said = [
         ngettext(
             "Asked for %(num)d time. An administrator decides.",
             "Asked for %(num)d times. An administrator decides.",
-            told.asked,
+            read.asked,
         )
     ]
-    if told.known:
-        said.append(ngettext("%(num)d was here already.", "%(num)d were here already.", told.known))
+    if read.known:
+        said.append(ngettext("%(num)d was here already.", "%(num)d were here already.", read.known))
     flash(" ".join(said))
     return redirect(url_for("time_off.overview"), 303)
 
