@@ -266,10 +266,10 @@ def test_a_message_is_its_golden_file(mailer: Mailer, kind: Kind, language: str)
 @pytest.mark.parametrize(
     ("language", "approved", "said"),
     [
-        ("en", True, "Your time off was approved: March 24, 2027, 12:00 PM to 5:00 PM"),
-        ("en", False, "Your time off was declined: March 24, 2027, 12:00 PM to 5:00 PM"),
-        ("es", True, "Se aprobaron sus días libres: 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
-        ("es", False, "No se aprobaron sus días libres: 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
+        ("en", True, "Your time off was approved: Wednesday, March 24, 2027, 12:00 PM to 5:00 PM"),
+        ("en", False, "Your time off was declined: Wednesday, March 24, 2027, 12:00 PM to 5:00 PM"),
+        ("es", True, "Se aprobaron sus días libres: miércoles 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
+        ("es", False, "No se aprobaron sus días libres: miércoles 24 de marzo de 2027, de 12:00 p. m. a 5:00 p. m."),
     ],
 )
 def test_a_decision_about_time_off_is_told_with_its_time(

@@ -183,13 +183,13 @@ def test_a_decision_is_told_as_it_stands_and_not_when_it_was_taken_back(
 def test_of_time_off_that_is_gone_nothing_of_anothers_is_told(
     clinic: Clinic, ana: Account, admin: Account, engine: Engine
 ) -> None:
-    """Its number may be given again."""
+    """Not even if its number were given again."""
     by, now = Actor.of(admin.id, "192.0.2.1"), clinic.clock.now()
     other = clinic.add_therapist("Ben Baker")
     details = OffDetails(TODAY + DAY, 0, TODAY + DAY, 24 * 60)
     with transaction(engine) as session:
         own = time_away.ask(session, 1, details, by=by, now=now)
-        time_away.decide(session, own.id, Wish.DECLINED, agreed=None, by=by, now=now)
+        time_away.decide(session, own.id, Wish.APPROVED, agreed=None, by=by, now=now)
         time_away.withdraw(session, own.id, by=by, now=now)
         session.flush()
         session.add(TimeOff(id=own.id, therapist_id=other, status=Wish.APPROVED, asked_at=now, **asdict(details)))
