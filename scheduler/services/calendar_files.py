@@ -38,6 +38,10 @@ class Unreadable(Exception):
         self.code = code
 
 
+# What the libraries raise of files that are none; OSError for a zone that is a folder, or longer than a file's name.
+BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
+
+
 @dataclass(frozen=True, slots=True)
 class Away:
     """A time away as a file tells it, on the wall; `name` is the same whenever the file is read again."""
@@ -96,7 +100,7 @@ def read(content: bytes, zones: Collection[ZoneInfo], *, now: datetime) -> list[
     try:
         found = recurring_ical_events.of(calendar).between(now - DAY, now + AHEAD)
         events = {one for event in found if _takes_time(event) for one in _away(event, zones, now)}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except BROKEN as error:
         raise Unreadable("malformed") from error
     if not events:
         raise Unreadable("empty")
@@ -114,7 +118,7 @@ def _calendar(content: bytes) -> "Calendar":
         calendar = Calendar.from_ical(content)
         rules: list[Any] = [event["RRULE"] for event in calendar.walk("VEVENT") if "RRULE" in event]
         often = [rule for rule in rules if TOO_OFTEN & {*rule.get("FREQ", ())}]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except BROKEN as error:
         raise Unreadable("malformed") from error
     if often:
         raise Unreadable("malformed")

@@ -261,3 +261,13 @@ def test_a_process_of_its_own_tells_the_same(zones: tuple[ZoneInfo, ...]) -> Non
     for other, code in ((file(), "empty"), (b"", "malformed")):
         with pytest.raises(Unreadable, match=code):
             calendar_files.read_apart(other, zones, now=NOW)
+
+
+@pytest.mark.parametrize("zone", ["America", "A" * 5000])
+def test_a_zone_whose_name_is_no_file_is_refused(zone: str) -> None:
+    """A folder of the zones' files, and a name longer than a file's may be."""
+    content = file(event(at(25, 9, zone=None), at(25, 10, zone=None)))
+    for name in (b"DTSTART", b"DTEND"):
+        content = content.replace(name, name + f";TZID={zone}".encode())
+    with pytest.raises(Unreadable, match="malformed"):
+        calendar_files.read_apart(content, [CHICAGO], now=NOW)
