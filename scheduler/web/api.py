@@ -112,8 +112,7 @@ def slots(query_data: schemas.SlotsQuery) -> Response:
         limit=query_data.limit,
         after=availability.parse_cursor(query_data.cursor) if query_data.cursor is not None else None,
     )
-    with reading(context().engine) as session:
-        page = availability.search(session, find, now=context().clock.now())
+    page = availability.search(context().engine, find, now=context().clock.now())
     return _json({"items": [_offer(offer) for offer in page.offers], "next_cursor": page.next_cursor})
 
 
