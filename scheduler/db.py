@@ -68,6 +68,11 @@ SQLITE_NOT_NOW = {
 }
 
 
+@lru_cache(maxsize=65536)
+def _instant(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An instant. Aware in Python, UTC in the table: timestamptz, on SQLite whole microseconds since 1970.
 
@@ -90,7 +95,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401 the driver's
         if value is None:
             return None
-        return EPOCH + timedelta(microseconds=value) if dialect.name == "sqlite" else value.astimezone(UTC)
+        return _instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def coerce_compared_value(self, op: Any, value: object) -> TypeEngine[Any]:  # noqa: ANN401, ARG002
         return Span() if isinstance(value, timedelta) else self
@@ -215,13 +220,13 @@ class _Ready(NamedTuple):
     """A statement as the driver takes it, with what turns values into the driver's and columns of its rows back."""
 
     sql: str
-    fixed: Mapping[str, Any]
+    fixed: dict[str, Any]
     writers: Mapping[str, Callable[[Any], Any] | None]
     readers: Sequence[tuple[int, Callable[[Any], Any]]]
     in_order: Sequence[str] | None
 
     def rows(self, engine: Engine, driver: Any, values: Mapping[str, Any]) -> Sequence[Row]:  # noqa: ANN401
-        given = self.fixed | values
+        given = {**self.fixed, **values}
         bound: Any = {name: write(given[name]) if write else given[name] for name, write in self.writers.items()}
         if self.in_order is not None:
             bound = tuple(bound[name] for name in self.in_order)

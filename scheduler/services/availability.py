@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -37,7 +38,7 @@ from scheduler.timeline import CELL, DAY, EPOCH, cell_of, first_instant, local_d
 # Seven digits of quarter hours since 1970 reach the year 2255; nine digits of an id fit every integer column.
 SLOT_ID = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})-([1-9][0-9]{0,6})")
 LONGEST_PLAN = timedelta(days=800)  # further than any clinic plans
-TERMS_KEPT = 1024
+TERMS_KEPT, OFFERS_KEPT = 1024, 16384
 CURSOR = re.compile(r"([1-9][0-9]{0,6})-([1-9][0-9]{0,8})")
 REFUSALS: dict[type[NotBookable], str] = {
     TooSoon: "This time has begun or is too soon to book online.",
@@ -220,8 +221,8 @@ def _search(source: Source, find: Find, terms: Terms, now: datetime) -> Page:
         rows = ask(source, *question)
         changed, first = rows[0][:2]
         if changed is None:
-            found = rows if first is not None else ()
-            offers = [_offer(row, terms.kind) for row in found[: find.limit]]
+            found, lasts = rows if first is not None else (), timedelta(minutes=terms.kind.minutes)
+            offers = [_offer(*row[1:], lasts, terms.kind.id) for row in found[: find.limit]]
             return Page(offers, _cursor(offers[-1].slot) if len(found) > find.limit else None)
         terms = _read(find, changed, terms.local)
 
@@ -523,16 +524,20 @@ def _limits(
     return limits, not refused
 
 
-def _offer(row: tuple[Any, ...], kind: AppointmentType) -> Offer:
-    _, therapist_id, location_id, starts_at, location_name, time_zone, therapist_name = row
-    return Offer(
-        slot=SlotName(therapist_id, location_id, starts_at),
-        ends_at=starts_at + timedelta(minutes=kind.minutes),
-        location_name=location_name,
-        time_zone=time_zone,
-        therapist_name=therapist_name,
-        appointment_type_id=kind.id,
-    )
+@lru_cache(maxsize=OFFERS_KEPT)
+def _offer(
+    therapist_id: int,
+    location_id: int,
+    starts_at: datetime,
+    location_name: str,
+    time_zone: str,
+    therapist_name: str,
+    lasts: timedelta,
+    kind_id: int,
+) -> Offer:
+    """Put an offer together, one object for all that find it; that it may be offered the database says each time."""
+    name = SlotName(therapist_id, location_id, starts_at)
+    return Offer(name, starts_at + lasts, location_name, time_zone, therapist_name, kind_id)
 
 
 def _cursor(last: SlotName) -> str:

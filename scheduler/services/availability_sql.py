@@ -362,11 +362,12 @@ def asked_terms() -> Select[Any]:
 def terms(local: bool, dialect: str) -> Select[Any]:
     """The same as one text, of what a search needs of them; the kind's columns are null where there is none."""
     here = or_(bindparam("location", type_=Integer()).is_(None), Location.id == bindparam("location"))
-    array, zones = func.json_build_array, func.json_object_agg(Location.id, Location.time_zone)
-    if dialect == "sqlite":
-        array, zones = func.json_array, func.json_group_object(cast(Location.id, String), Location.time_zone)
-    zones = select(zones).where(here).scalar_subquery()
-    zones = null() if not local else func.json(zones) if dialect == "sqlite" else zones
+    sqlite = dialect == "sqlite"
+    array, pairs = (
+        (func.json_array, func.json_group_object) if sqlite else (func.json_build_array, func.json_object_agg)
+    )
+    zones: Any = select(pairs(cast(Location.id, String), Location.time_zone)).where(here).scalar_subquery()
+    zones = null() if not local else func.json(zones) if sqlite else zones
     document = array(*OF_POLICY, *OF_KIND, *_circumstances(zones))
     return select(cast(document, String)).select_from(ClinicPolicy).outerjoin(AppointmentType, ACTIVE_KIND)
 
