@@ -264,7 +264,7 @@ def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[
             return None
         values |= {"windows": document(within), "windows_count": len(within)}
         found = sql.found_within(terms.shape, wishes, len(bounds) > 1, dialect)
-    return sql.told(found, terms.local, dialect), values
+    return sql.told(found, _names(find), terms.local, dialect), values
 
 
 def _days_with_times(
@@ -452,7 +452,7 @@ def _terms(session: Session, find: Find) -> Terms:
 
 def _searched_terms(source: Source, find: Find, *, local: bool) -> Terms:
     """The same for a search, with the zones for one that is local."""
-    ((document,),) = ask(source, sql.terms(local, dialect_of(source)), _named(find))
+    ((document,),) = ask(source, sql.terms(_names(find), local, dialect_of(source)), _named(find))
     return _read(find, document, local)
 
 
@@ -487,6 +487,10 @@ def _named(find: Find) -> dict[str, Any]:
         "therapist": find.therapist_id,
         "language": find.language,
     }
+
+
+def _names(find: Find) -> frozenset[str]:
+    return frozenset(name for name, named in _named(find).items() if named is not None)
 
 
 def _is_local(find: Find) -> bool:

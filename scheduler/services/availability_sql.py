@@ -4,7 +4,7 @@ They are put together once for each shape of question: that costs more than aski
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -275,12 +275,12 @@ def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def told(found: Select[int, int, datetime], local: bool, dialect: str) -> Select[Any]:
+def told(found: Select[int, int, datetime], named: frozenset[str], local: bool, dialect: str) -> Select[Any]:
     """The found starts with the names of place and therapist, joined only after the limit was reached.
 
     Each row begins with the terms where they are not `kept` any more, else with null; there is a row at least.
     """
-    changed = select(func.nullif(terms(local, dialect).scalar_subquery(), bindparam("kept", type_=String())))
+    changed = select(func.nullif(terms(named, local, dialect).scalar_subquery(), bindparam("kept", type_=String())))
     start, one = found.subquery(), select(literal_column("1").label("one")).subquery()
     return (
         select(changed.scalar_subquery(), *start.c, Location.name, Location.time_zone, Therapist.name)
@@ -353,22 +353,22 @@ ACTIVE_KIND = (AppointmentType.id == bindparam("type")) & AppointmentType.active
 @cache
 def asked_terms() -> Select[Any]:
     """Policy, kind of visit, and the circumstances of a search; nothing where there is no such kind."""
-    return select(ClinicPolicy, AppointmentType, *_circumstances(null())).join_from(
+    return select(ClinicPolicy, AppointmentType, *_circumstances((), null())).join_from(
         ClinicPolicy, AppointmentType, ACTIVE_KIND
     )
 
 
 @cache
-def terms(local: bool, dialect: str) -> Select[Any]:
-    """The same as one text, of what a search needs of them; the kind's columns are null where there is none."""
-    here = or_(bindparam("location", type_=Integer()).is_(None), Location.id == bindparam("location"))
+def terms(named: frozenset[str], local: bool, dialect: str) -> Select[Any]:
+    """The same as one text, of what a search that names these needs; a kind that is not there has nulls."""
+    here = Location.id == bindparam("location") if "location" in named else true()
     sqlite = dialect == "sqlite"
     array, pairs = (
         (func.json_array, func.json_group_object) if sqlite else (func.json_build_array, func.json_object_agg)
     )
     zones: Any = select(pairs(cast(Location.id, String), Location.time_zone)).where(here).scalar_subquery()
     zones = null() if not local else func.json(zones) if sqlite else zones
-    document = array(*OF_POLICY, *OF_KIND, *_circumstances(zones))
+    document = array(*OF_POLICY, *OF_KIND, *_circumstances(named, zones))
     return select(cast(document, String)).select_from(ClinicPolicy).outerjoin(AppointmentType, ACTIVE_KIND)
 
 
@@ -380,16 +380,25 @@ def parts(values: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any], Sequen
     return of_policy, of_kind, values[kind:]
 
 
-def _circumstances(zones: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-    """Whether what is looked for exists, the zones as given, and what limits the kind of visit."""
+def _circumstances(named: Collection[str], zones: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """Whether what is `named` exists, the zones as given, and what limits the kind of visit.
+
+    Of what is not named nothing is asked: each of these questions costs as much as finding a start.
+    """
+    asked = {
+        "location": exists().where(Location.id == bindparam("location")),
+        "therapist": exists().where(Therapist.id == bindparam("therapist")),
+        "language": exists().where(TherapistLanguage.language == bindparam("language")),
+    }
+    offered = {
+        "therapist": _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
+        "location": _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
+    }
     return [
-        exists().where(Location.id == bindparam("location")),
-        exists().where(Therapist.id == bindparam("therapist")),
-        exists().where(TherapistLanguage.language == bindparam("language")),
+        *(known if name in named else false() for name, known in asked.items()),
         exists().where(~and_(*OPEN_ONLINE)),
         zones,
         _offered(AppointmentTypeTherapist),
         _offered(AppointmentTypeLocation),
-        _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
-        _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
+        *(offers if name in named else false() for name, offers in offered.items()),
     ]
