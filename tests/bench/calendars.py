@@ -167,13 +167,14 @@ def in_process(database: Database) -> Iterator[list[Compared]]:
 
     firsts()
     statement = next(one for one in asked if "slot" in one[0])
-    driver: Any = engine.raw_connection().dbapi_connection
+    connection = engine.raw_connection()
+    driver: Any = connection.dbapi_connection
 
     def bare() -> None:
         driver.execute(*statement).fetchall()
 
     yield [Compared(FIRSTS, _often(firsts), _often(bare))]
-    driver.rollback()
+    connection.close()
     engine.dispose()
 
 
