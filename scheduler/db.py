@@ -4,7 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -204,16 +204,21 @@ def ask(source: Source, statement: Select[Any], values: Mapping[str, Any]) -> Se
     """
     if isinstance(source, Session):
         return source.execute(statement, dict(values)).all()
-    with _translated():
-        ready, connection = _ready(statement, source.dialect), source.raw_connection()
-        try:
-            return ready.rows(source, connection.dbapi_connection, values)
-        except source.dialect.loaded_dbapi.Error:
-            connection.invalidate()
-        finally:
-            connection.close()
-    with reading(source) as session:  # which has the words for what is wrong, and forgets connections that were cut
+    with _translated(), suppress(source.dialect.loaded_dbapi.Error):
+        return _asked_alone(source, statement, values)
+    with reading(source) as session:  # which has the words for what was wrong, and forgets connections that were cut
         return ask(session, statement, values)
+
+
+def _asked_alone(engine: Engine, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row]:
+    connection = engine.raw_connection()
+    try:
+        return _ready(statement, engine.dialect).rows(engine, connection.dbapi_connection, values)
+    except engine.dialect.loaded_dbapi.Error:
+        connection.invalidate()
+        raise
+    finally:
+        connection.close()
 
 
 class _Ready(NamedTuple):

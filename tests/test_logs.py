@@ -14,7 +14,6 @@ EVENTS: list[dict[str, Any]] = [
         "route": "/api/v1/slots",
         "status": 200,
         "milliseconds": 1.2,
-        "exc_info": None,
     },
     {"event": "tick_failed", "error": 'it is "gone"', "tick": "beat"},
     {"event": "words", "empty": "", "many": "a\nb", "equal": "a=b", "none": None, "list": [1, "b"], "it": "it's"},

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import count, repeat
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,7 +122,10 @@ class Clinic:
         """Searches for a visit of so many minutes, at one location and anywhere."""
         kind = {"appointment_type": self.kinds[minutes]}
         wishes = (kind | {"location": self.location}, kind)
-        return {place: partial(self._search, **wish) for place, wish in zip(self.PLACES, wishes, strict=True)}
+        return {place: self._searching(wish) for place, wish in zip(self.PLACES, wishes, strict=True)}
+
+    def _searching(self, wishes: dict[str, str]) -> Measure:
+        return lambda clients, seconds: self._search(clients, seconds, **wishes)
 
     def searches_by_name(self) -> dict[str, Measure]:
         """All searches, by what they are called beside other measures."""
