@@ -3,14 +3,14 @@
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Interval,
     MetaData,
     PrimaryKeyConstraint,
+    Select,
     UniqueConstraint,
     create_engine,
     event,
@@ -67,6 +68,11 @@ SQLITE_NOT_NOW = {
 }
 
 
+@lru_cache(maxsize=65536)
+def _instant(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An instant. Aware in Python, UTC in the table: timestamptz, on SQLite whole microseconds since 1970.
 
@@ -89,7 +95,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401 the driver's
         if value is None:
             return None
-        return EPOCH + timedelta(microseconds=value) if dialect.name == "sqlite" else value.astimezone(UTC)
+        return _instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def coerce_compared_value(self, op: Any, value: object) -> TypeEngine[Any]:  # noqa: ANN401, ARG002
         return Span() if isinstance(value, timedelta) else self
@@ -180,6 +186,85 @@ def _readers(engine: Engine) -> Engine:
 @lru_cache(maxsize=8)
 def _writers(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+Source = Session | Engine  # a transaction, or a database to be asked one thing without any
+Row = tuple[Any, ...]
+
+
+def dialect_of(source: Source) -> str:
+    return source.dialect.name if isinstance(source, Engine) else source.get_bind().dialect.name
+
+
+def ask(source: Source, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row]:
+    """The rows that a statement finds: in the session's transaction, or, of an engine, by itself and quickly.
+
+    One statement sees one state without a transaction. Asked of an engine it goes straight to the driver, compiled once
+    and for good: so it must be one of a few that are kept, not put together anew.
+    """
+    if isinstance(source, Session):
+        return source.execute(statement, dict(values)).all()
+    with _translated(), suppress(source.dialect.loaded_dbapi.Error):
+        return _asked_alone(source, statement, values)
+    with reading(source) as session:  # which has the words for what was wrong, and forgets connections that were cut
+        return ask(session, statement, values)
+
+
+def _asked_alone(engine: Engine, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row]:
+    connection = engine.raw_connection()
+    try:
+        return _ready(statement, engine.dialect).rows(engine, connection.dbapi_connection, values)
+    except engine.dialect.loaded_dbapi.Error:
+        connection.invalidate()
+        raise
+    finally:
+        connection.close()
+
+
+class _Ready(NamedTuple):
+    """A statement as the driver takes it, with what turns values into the driver's and columns of its rows back."""
+
+    sql: str
+    fixed: dict[str, Any]
+    writers: Mapping[str, Callable[[Any], Any] | None]
+    readers: Sequence[tuple[int, Callable[[Any], Any]]]
+    in_order: Sequence[str] | None
+
+    def rows(self, engine: Engine, driver: Any, values: Mapping[str, Any]) -> Sequence[Row]:  # noqa: ANN401
+        given = {**self.fixed, **values}
+        bound: Any = {name: write(given[name]) if write else given[name] for name, write in self.writers.items()}
+        if self.in_order is not None:
+            bound = tuple(bound[name] for name in self.in_order)
+        autocommit = engine.dialect.name == "postgresql"
+        if autocommit:
+            driver.autocommit = True  # no BEGIN, and nothing to roll back: one trip to the server instead of three
+        cursor = driver.cursor()
+        for listener in engine.dispatch.before_cursor_execute:
+            listener(None, cursor, self.sql, bound, None, False)
+        found = cursor.execute(self.sql, bound).fetchall()
+        if autocommit:
+            driver.autocommit = False
+        if not found or not self.readers:
+            return found  # type: ignore[no-any-return]
+        columns: list[Any] = list(zip(*found, strict=True))
+        for at, read in self.readers:
+            columns[at] = map(read, columns[at])
+        return list(zip(*columns, strict=True))
+
+
+@lru_cache(maxsize=512)
+def _ready(statement: Select[Any], dialect: Dialect) -> _Ready:
+    compiled = statement.compile(dialect=dialect)
+    types = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
+    columns = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
+    readers = [(at, kind.result_processor(dialect, None)) for at, kind in enumerate(columns)]
+    return _Ready(
+        compiled.string,
+        {name: bind.value for name, bind in compiled.binds.items()},
+        {name: kind.bind_processor(dialect) for name, kind in types.items()},
+        [(at, read) for at, read in readers if read is not None],
+        compiled.positiontup if dialect.positional else None,
+    )
 
 
 def change_counter(engine: Engine) -> str:

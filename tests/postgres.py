@@ -40,6 +40,12 @@ def empty(connection: Connection, tables: Iterable[str]) -> None:
     connection.execute(text(trigger.format("ENABLE")))
 
 
+def drop(name: str) -> None:
+    """Drop a database, whoever is connected to it."""
+    with psycopg.connect(os.environ[URL], autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 def fresh_database(name: str, template: str | None = None) -> str:
     """Create an empty database (or a copy of another) in place of any of this name; return its URL."""
     server = os.environ[URL]

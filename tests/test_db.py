@@ -13,11 +13,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, text, update
+from sqlalchemy import Engine, bindparam, event, func, insert, literal, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, StatementError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
-from scheduler.db import Base, constraint_name, database_now, make_engine, reading, transaction
+from scheduler.db import Base, UtcDateTime, ask, constraint_name, database_now, make_engine, reading, transaction
 from scheduler.errors import ConstraintViolated, SlotTaken, Unavailable
 from scheduler.models import BookingCount, Heartbeat, IdempotencyKey, Location, Slot, TherapistLanguage
 from tests.clinic import Clinic, at, rows
@@ -213,6 +214,44 @@ def test_reading_does_not_wait_for_a_writer_nor_see_what_is_not_kept_yet(engine:
         session.flush()
         assert beats(engine) == []
     assert beats(engine) == ["worker"]
+
+
+def test_one_statement_by_itself_gives_the_rows_that_a_session_gives(engine: Engine) -> None:
+    columns = (BookingCount.address_hash, BookingCount.hour, BookingCount.booked)
+    statement = select(*columns, literal("a").label("word")).where(
+        BookingCount.hour >= bindparam("since", type_=UtcDateTime())
+    )
+    store(engine, *(BookingCount(address_hash=name, hour=NOON, booked=len(name)) for name in ("a", "bb")))
+    for since in (NOON, NOON + timedelta(seconds=1)):
+        with reading(engine) as session:
+            in_session = [tuple(row) for row in ask(session, statement, {"since": since})]
+        assert [tuple(row) for row in ask(engine, statement, {"since": since})] == in_session
+        assert len(in_session) == (2 if since == NOON else 0)
+
+
+def test_one_statement_by_itself_leaves_nothing_open_and_holds_up_nobody(engine: Engine) -> None:
+    statement = select(Heartbeat.name)
+    assert ask(engine, statement, {}) == []
+    store(engine, beat())
+    assert [tuple(row) for row in ask(engine, statement, {})] == [("worker",)]
+    assert isinstance(engine.pool, QueuePool)
+    assert engine.pool.checkedout() == 0
+
+
+def test_one_statement_by_itself_is_asked_again_where_the_connection_was_cut(migrated_postgresql: Engine) -> None:
+    migrated_postgresql.dispose()
+    with migrated_postgresql.connect() as kept:
+        pid = kept.scalar(text("SELECT pg_backend_pid()"))
+    other = make_engine(migrated_postgresql.url.render_as_string(hide_password=False))
+    with other.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    other.dispose()
+    assert ask(migrated_postgresql, select(func.count()).select_from(Heartbeat), {})[0][0] is not None
+
+
+def test_one_statement_by_itself_to_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        ask(make_engine(f"postgresql+psycopg://nobody@/nothing?host={tmp_path}"), select(Heartbeat.name), {})
 
 
 def test_a_writer_does_not_wait_for_a_reader(engine: Engine) -> None:

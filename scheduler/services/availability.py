@@ -1,15 +1,18 @@
 """What can be booked. One definition, `availability_sql.rules`, that search asks of all cells and booking of one."""
 
 import json
-import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from functools import lru_cache
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
+from cachetools import LRUCache
 from sqlalchemy import (
+    Select,
     case,
     func,
     or_,
@@ -17,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from scheduler.db import MICROSECOND
+from scheduler.db import MICROSECOND, Source, ask, dialect_of
 from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotHeld, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
     Appointment,
@@ -35,6 +38,7 @@ from scheduler.timeline import CELL, DAY, EPOCH, cell_of, first_instant, local_d
 # Seven digits of quarter hours since 1970 reach the year 2255; nine digits of an id fit every integer column.
 SLOT_ID = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})-([1-9][0-9]{0,6})")
 LONGEST_PLAN = timedelta(days=800)  # further than any clinic plans
+TERMS_KEPT, OFFERS_KEPT = 1024, 16384
 CURSOR = re.compile(r"([1-9][0-9]{0,6})-([1-9][0-9]{0,8})")
 REFUSALS: dict[type[NotBookable], str] = {
     TooSoon: "This time has begun or is too soon to book online.",
@@ -46,8 +50,7 @@ REFUSALS: dict[type[NotBookable], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SlotName:
+class SlotName(NamedTuple):
     """A start of one therapist at one location; written as an opaque id that stays the same through bookings."""
 
     therapist_id: int
@@ -86,8 +89,7 @@ class Find:
     by_staff: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """One start that can be booked."""
 
     slot: SlotName
@@ -130,7 +132,8 @@ class Terms:
     """What a search depends on beside the cells. The zones, by location, are only fetched for what is local.
 
     `all_online` says that every location can be booked online, so that a search need not ask each; `offered`, whether
-    the therapist and the location that are looked for offer the kind of visit.
+    the therapist and the location that are looked for offer the kind of visit. Read off a `document`, policy and kind
+    are no rows, and have only what a search needs (`sql.OF_POLICY`, `sql.OF_KIND`).
     """
 
     policy: ClinicPolicy
@@ -140,6 +143,8 @@ class Terms:
     language_spoken: bool
     all_online: bool
     offered: bool
+    local: bool = False
+    document: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -153,6 +158,10 @@ class Ahead(Protocol):
     def notice_minutes(self) -> int | None: ...
     @property
     def horizon_days(self) -> int | None: ...
+
+
+_kept: LRUCache[tuple[object, ...], Terms] = LRUCache(TERMS_KEPT)
+_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +189,15 @@ class Bookable:
         return self.slot.starts_at + timedelta(minutes=self.kind.minutes)
 
 
-def search(session: Session, find: Find, *, now: datetime) -> Page:
-    """Return the soonest bookable starts, by start and therapist. Two queries at any size.
+def search(source: Source, find: Find, *, now: datetime) -> Page:
+    """Return the soonest bookable starts, by start and therapist. Two queries at any size, most often one.
 
     Every bound on the start becomes one of the two that the index seeks by: what is tested row by row is read in vain.
     """
-    return _search(session, find, _terms(session, find), now)
+    terms = None if find.local else _last_terms(find)
+    if terms is None or not _possible(find, terms):
+        terms = _searched_terms(source, find, local=_is_local(find))
+    return _search(source, find, terms, now)
 
 
 def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime) -> tuple[Page, Days]:
@@ -194,7 +206,7 @@ def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime)
     The weeks begin with that of the day that is asked for, or of the first that can be booked; the other bounds and the
     cursor say nothing of days.
     """
-    terms = _terms(session, find, local=True)
+    terms = _searched_terms(session, find, local=True)
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     zones = set(terms.zones.values()) or {zone_of("UTC")}
     soonest, last = min(local_date(earliest, zone) for zone in zones), max(local_date(latest, zone) for zone in zones)
@@ -207,21 +219,48 @@ def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime)
     return _search(session, find, terms, now), Days(calendar, frozenset(bookable), free, last)
 
 
-def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
-    if not _possible(find, terms):
-        return Page([], None)
+def _search(source: Source, find: Find, terms: Terms, now: datetime) -> Page:
+    """Search by these terms. The answer comes with those that hold at its moment: by others it is asked again."""
+    while True:
+        if not _possible(find, terms):
+            return Page([], None)
+        question = _question(source, find, terms, now)
+        if question is None:
+            return Page([], None)
+        rows = ask(source, *question)
+        changed, first = rows[0][:2]
+        if changed is None:
+            found, lasts = rows if first is not None else (), timedelta(minutes=terms.kind.minutes)
+            offers = [_offer(*row[1:], lasts, terms.kind.id) for row in found[: find.limit]]
+            return Page(offers, _cursor(offers[-1].slot) if len(found) > find.limit else None)
+        terms = _read(find, changed, terms.local)
+
+
+def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[Select[Any], dict[str, Any]] | None:
+    """The statement of a search with its values; None where nothing can be found, whatever is free."""
+    dialect = dialect_of(source)
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
-    values = _wished(find, terms) | {
-        "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
-        "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
-        "after": find.after and after,
-        "after_therapist": after_therapist,
-        "rows": find.limit + 1,
-    }
+    values = (
+        _named(find)
+        | _wished(find, terms)
+        | {
+            "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
+            "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
+            "after": find.after and after,
+            "after_therapist": after_therapist,
+            "from_midnights": _midnights(from_),
+            "to_midnights": _midnights(to),
+            "rows": find.limit + 1,
+            "kept": terms.document,
+        }
+    )
     wishes = frozenset(wish for wish in sql.WISHES if values[wish] is not None)
-    if find.local:
+    if not find.local:
+        wishes |= {bound for bound in ("from_midnights", "to_midnights") if values[bound] is not None}
+        found = sql.found(terms.shape, wishes, dialect)
+    else:
         bounds = {
             zone: (
                 max(values["earliest"], from_.get(place, EPOCH)),
@@ -231,17 +270,10 @@ def _search(session: Session, find: Find, terms: Terms, now: datetime) -> Page:
         }
         within = segments(find.local, _on_the_grid(bounds))
         if not within:
-            return Page([], None)
+            return None
         values |= {"windows": document(within), "windows_count": len(within)}
-        found = sql.found_within(terms.shape, wishes, len(bounds) > 1, session.get_bind().dialect.name)
-        per_place = []
-    else:
-        found = sql.found(terms.shape, wishes)
-        per_place = [*sql.per_place(operator.ge, from_), *sql.per_place(operator.lt, to)]
-    statement = sql.named(found.where(*per_place)) if per_place else sql.named_once(found)
-    rows = session.execute(statement, values).all()
-    offers = [_offer(row, terms.kind) for row in rows[: find.limit]]
-    return Page(offers, _cursor(offers[-1].slot) if len(rows) > find.limit else None)
+        found = sql.found_within(terms.shape, wishes, len(bounds) > 1, dialect)
+    return sql.told(found, _names(find), terms.local, dialect), values
 
 
 def _days_with_times(
@@ -275,13 +307,7 @@ def _possible(find: Find, terms: Terms) -> bool:
 
 def _wished(find: Find, terms: Terms) -> dict[str, Any]:
     """What WISHES bind, by name; None for what is not wished."""
-    return {
-        "type": terms.kind.id,
-        "location": find.location_id,
-        "therapist": find.therapist_id,
-        "language": find.language,
-        "online": None if terms.all_online or find.by_staff else True,
-    }
+    return _named(find) | {"online": None if terms.all_online or find.by_staff else True}
 
 
 def _on_the_grid(bounds: Mapping[int, Times] | Mapping[ZoneInfo, Times]) -> dict[Any, Times]:
@@ -434,30 +460,83 @@ def _instants(bound: date | datetime | None, zones: Mapping[int, ZoneInfo]) -> d
     return {location_id: first_instant(bound, 0, zone) for location_id, zone in zones.items()}
 
 
-def _terms(session: Session, find: Find, *, local: bool = False) -> Terms:
+def _midnights(instants: Mapping[int | None, datetime]) -> str | None:
+    """The midnights of locations as statements bind them; None where one for all is a bound already."""
+    if len(set(instants.values())) < 2:  # noqa: PLR2004
+        return None
+    return json.dumps({place: int(instant.timestamp()) for place, instant in instants.items()})
+
+
+def _terms(session: Session, find: Find) -> Terms:
     """Fetch what the rules depend on, in one query; raise Invalid naming an id that does not exist."""
-    values = {
+    row = session.execute(sql.asked_terms(), _named(find)).one_or_none()
+    if row is None:
+        raise Invalid("appointment_type", "There is no appointment type with this id.")
+    policy, kind, *circumstances = row
+    return _terms_of(find, policy, kind, circumstances)
+
+
+def _searched_terms(source: Source, find: Find, *, local: bool) -> Terms:
+    """The same for a search, with the zones for one that is local."""
+    ((document,),) = ask(source, sql.terms(_names(find), local, dialect_of(source)), _named(find))
+    return _read(find, document, local)
+
+
+def _read(find: Find, document: str, local: bool) -> Terms:
+    """Read the terms off their document; the next search like this one begins with them."""
+    values = json.loads(document)
+    of_policy, of_kind, circumstances = sql.parts(values)
+    if of_kind["id"] is None:
+        raise Invalid("appointment_type", "There is no appointment type with this id.")
+    policy, kind = ClinicPolicy(**of_policy), AppointmentType(**of_kind)
+    terms = replace(_terms_of(find, policy, kind, circumstances), local=local, document=document)
+    with _lock:
+        _kept[_like(find, local)] = terms
+    return terms
+
+
+def _last_terms(find: Find) -> Terms | None:
+    """The terms that the last search like this one went by. They may be out of date: whoever asks by them is told."""
+    with _lock:
+        return _kept.get(_like(find, _is_local(find)))
+
+
+def _like(find: Find, local: bool) -> tuple[object, ...]:
+    return (*_named(find).values(), local)
+
+
+def _named(find: Find) -> dict[str, Any]:
+    """What a search names, as statements bind it."""
+    return {
         "type": find.appointment_type_id,
         "location": find.location_id,
         "therapist": find.therapist_id,
         "language": find.language,
     }
+
+
+def _names(find: Find) -> frozenset[str]:
+    return frozenset(name for name, named in _named(find).items() if named is not None)
+
+
+def _is_local(find: Find) -> bool:
+    """Whether a search depends on the zones of locations."""
     dated = any(bound is not None and not isinstance(bound, datetime) for bound in (find.from_, find.to))
-    row = session.execute(sql.asked_terms(dated or local or bool(find.local)), values).one_or_none()
-    if row is None:
-        raise Invalid("appointment_type", "There is no appointment type with this id.")
-    policy, kind, location_known, therapist_known, language_spoken, some_offline, zones, *offering = row
+    return dated or bool(find.local)
+
+
+def _terms_of(find: Find, policy: ClinicPolicy, kind: AppointmentType, circumstances: Sequence[Any]) -> Terms:
+    location_known, therapist_known, language_spoken, some_offline, zones, *offering = circumstances
     if find.location_id is not None and not location_known:
         raise Invalid("location", "There is no location with this id.")
     if find.therapist_id is not None and not therapist_known:
         raise Invalid("therapist", "There is no therapist with this id.")
-    pairs = (pair.split(" ", 1) for pair in (zones or "").split(",") if pair)
     limits, offered = _limits(find, *offering)
     return Terms(
         policy,
         kind,
         limits=limits,
-        zones={int(place): zone_of(zone) for place, zone in pairs if find.location_id in {None, int(place)}},
+        zones={int(place): zone_of(zone) for place, zone in (zones or {}).items()},
         language_spoken=bool(language_spoken),
         all_online=not some_offline,
         offered=offered,
@@ -475,16 +554,20 @@ def _limits(
     return limits, not refused
 
 
-def _offer(row: tuple[Any, ...], kind: AppointmentType) -> Offer:
-    therapist_id, location_id, starts_at, location_name, time_zone, therapist_name = row
-    return Offer(
-        slot=SlotName(therapist_id, location_id, starts_at),
-        ends_at=starts_at + timedelta(minutes=kind.minutes),
-        location_name=location_name,
-        time_zone=time_zone,
-        therapist_name=therapist_name,
-        appointment_type_id=kind.id,
-    )
+@lru_cache(maxsize=OFFERS_KEPT)
+def _offer(
+    therapist_id: int,
+    location_id: int,
+    starts_at: datetime,
+    location_name: str,
+    time_zone: str,
+    therapist_name: str,
+    lasts: timedelta,
+    kind_id: int,
+) -> Offer:
+    """Put an offer together, one object for all that find it; that it may be offered the database says each time."""
+    name = SlotName(therapist_id, location_id, starts_at)
+    return Offer(name, starts_at + lasts, location_name, time_zone, therapist_name, kind_id)
 
 
 def _cursor(last: SlotName) -> str:

@@ -3,8 +3,8 @@
 They are put together once for each shape of question: that costs more than asking them.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -122,11 +122,18 @@ def asked(shape: Shape) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def found(shape: Shape, wishes: frozenset[str]) -> Select[int, int, datetime]:
-    """The starts that keep every rule and wish, soonest first."""
+def found(shape: Shape, wishes: frozenset[str], dialect: str) -> Select[int, int, datetime]:
+    """The starts that keep every rule and wish, soonest first.
+
+    `from_midnights` and `to_midnights` are wishes here, too: the bounds where the midnights of locations differ.
+    """
+    midnights = {"from_midnights": operator.ge, "to_midnights": operator.lt}
+    bounds = [
+        compare(Slot.starts_at, _midnight(name, dialect)) for name, compare in midnights.items() if name in wishes
+    ]
     return (
         select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
-        .where(*rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes)))
+        .where(*rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes - midnights.keys())), *bounds)
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(bindparam("rows"))
     )
@@ -309,18 +316,22 @@ def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     return found.order_by(Location.name, start.starts_at, start.therapist_id)
 
 
-def named(found: Select[int, int, datetime]) -> Select[Any]:
-    """The found starts with the names of place and therapist, joined only after the limit was reached."""
-    start = found.subquery()
+@cache
+def told(found: Select[int, int, datetime], named: frozenset[str], local: bool, dialect: str) -> Select[Any]:
+    """The found starts with the names of place and therapist, joined only after the limit was reached.
+
+    Each row begins with the terms where they are not `kept` any more, else with null; there is a row at least.
+    """
+    changed = select(func.nullif(terms(named, local, dialect).scalar_subquery(), bindparam("kept", type_=String())))
+    start, one = found.subquery(), select(literal_column("1").label("one")).subquery()
     return (
-        select(start, Location.name, Location.time_zone, Therapist.name)
-        .join(Location, Location.id == start.c.location_id)
-        .join(Therapist, Therapist.id == start.c.therapist_id)
+        select(changed.scalar_subquery(), *start.c, Location.name, Location.time_zone, Therapist.name)
+        .select_from(one)
+        .outerjoin(start, true())
+        .outerjoin(Location, Location.id == start.c.location_id)
+        .outerjoin(Therapist, Therapist.id == start.c.therapist_id)
         .order_by(start.c.starts_at, start.c.therapist_id)
     )
-
-
-named_once = cache(named)
 
 
 BOUNDS = ("begins", "ends")
@@ -359,32 +370,77 @@ WISHES: dict[str, ColumnElement[bool]] = {
 }
 
 
-def per_place(
-    compare: Callable[..., ColumnElement[bool]], instants: Mapping[int | None, datetime]
-) -> list[ColumnElement[bool]]:
-    """Test each start against its own location's midnight, where they differ, in words that no index is chosen by."""
-    places: dict[datetime, list[int | None]] = defaultdict(list)
-    for location_id, instant in instants.items():
-        places[instant].append(location_id)
-    if len(places) < 2:  # noqa: PLR2004 one midnight for all is a bound already
-        return []
-    midnight = case(*((Slot.location_id.in_(ids), literal(instant, UtcDateTime())) for instant, ids in places.items()))
-    return [compare(Slot.starts_at, midnight)]
+def _midnight(name: str, dialect: str) -> ColumnElement[Any]:
+    """The instant of a start's own location, of a JSON document by location, in words that no index is chosen by."""
+    place = cast(Slot.location_id, String)
+    if dialect == "sqlite":
+        seconds = func.json_extract(bindparam(name, type_=String()), literal('$."') + place + literal('"'))
+        return type_coerce(seconds * literal_column("1000000"), UtcDateTime())
+    seconds = func.jsonb_extract_path_text(cast(bindparam(name, type_=String()), JSONB), place)
+    return func.to_timestamp(cast(seconds, BigInteger), type_=UtcDateTime())
+
+
+OF_POLICY = (ClinicPolicy.booking_notice_minutes, ClinicPolicy.booking_horizon_days)
+OF_KIND = (
+    AppointmentType.id,
+    AppointmentType.minutes,
+    AppointmentType.buffer_minutes,
+    AppointmentType.includes_needling,
+    AppointmentType.notice_minutes,
+    AppointmentType.horizon_days,
+)
+ACTIVE_KIND = (AppointmentType.id == bindparam("type")) & AppointmentType.active
 
 
 @cache
-def asked_terms(local: bool) -> Select[Any]:
-    zones = select(func.aggregate_strings(cast(Location.id, String) + " " + Location.time_zone, ","))
-    return select(
-        ClinicPolicy,
-        AppointmentType,
-        exists().where(Location.id == bindparam("location")),
-        exists().where(Therapist.id == bindparam("therapist")),
-        exists().where(TherapistLanguage.language == bindparam("language")),
+def asked_terms() -> Select[Any]:
+    """Policy, kind of visit, and the circumstances of a search; nothing where there is no such kind."""
+    return select(ClinicPolicy, AppointmentType, *_circumstances((), null())).join_from(
+        ClinicPolicy, AppointmentType, ACTIVE_KIND
+    )
+
+
+@cache
+def terms(named: frozenset[str], local: bool, dialect: str) -> Select[Any]:
+    """The same as one text, of what a search that names these needs; a kind that is not there has nulls."""
+    here = Location.id == bindparam("location") if "location" in named else true()
+    sqlite = dialect == "sqlite"
+    array, pairs = (
+        (func.json_array, func.json_group_object) if sqlite else (func.json_build_array, func.json_object_agg)
+    )
+    zones: Any = select(pairs(cast(Location.id, String), Location.time_zone)).where(here).scalar_subquery()
+    zones = null() if not local else func.json(zones) if sqlite else zones
+    document = array(*OF_POLICY, *OF_KIND, *_circumstances(named, zones))
+    return select(cast(document, String)).select_from(ClinicPolicy).outerjoin(AppointmentType, ACTIVE_KIND)
+
+
+def parts(values: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any], Sequence[Any]]:
+    """What `terms` tells: of the policy, of the kind of visit, by column, and the circumstances."""
+    policy, kind = len(OF_POLICY), len(OF_POLICY) + len(OF_KIND)
+    told = ((OF_POLICY, values[:policy]), (OF_KIND, values[policy:kind]))
+    of_policy, of_kind = ({column.key: value for column, value in zip(*part, strict=True)} for part in told)
+    return of_policy, of_kind, values[kind:]
+
+
+def _circumstances(named: Collection[str], zones: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """Whether what is `named` exists, the zones as given, and what limits the kind of visit.
+
+    Of what is not named nothing is asked: each of these questions costs as much as finding a start.
+    """
+    asked = {
+        "location": exists().where(Location.id == bindparam("location")),
+        "therapist": exists().where(Therapist.id == bindparam("therapist")),
+        "language": exists().where(TherapistLanguage.language == bindparam("language")),
+    }
+    offered = {
+        "therapist": _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
+        "location": _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
+    }
+    return [
+        *(known if name in named else false() for name, known in asked.items()),
         exists().where(~and_(*OPEN_ONLINE)),
-        zones.scalar_subquery() if local else null(),
+        zones,
         _offered(AppointmentTypeTherapist),
         _offered(AppointmentTypeLocation),
-        _offered(AppointmentTypeTherapist, bindparam("therapist") == OFFERED_BY),
-        _offered(AppointmentTypeLocation, bindparam("location") == OFFERED_AT),
-    ).join_from(ClinicPolicy, AppointmentType, (AppointmentType.id == bindparam("type")) & AppointmentType.active)
+        *(offers if name in named else false() for name, offers in offered.items()),
+    ]

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -14,7 +15,7 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
 from scheduler.services import access_goal, availability, booking, claims, explainer, holds, practice
-from scheduler.services.availability import Find, Offer, SlotName
+from scheduler.services.availability import OFFERS_KEPT, Find, Offer, SlotName
 from scheduler.services.holds import HoldTime, Keeper
 from scheduler.services.windows import LocalWish
 from scheduler.web import problems, schemas, shapes
@@ -112,8 +113,7 @@ def slots(query_data: schemas.SlotsQuery) -> Response:
         limit=query_data.limit,
         after=availability.parse_cursor(query_data.cursor) if query_data.cursor is not None else None,
     )
-    with reading(context().engine) as session:
-        page = availability.search(session, find, now=context().clock.now())
+    page = availability.search(context().engine, find, now=context().clock.now())
     return _json({"items": [_offer(offer) for offer in page.offers], "next_cursor": page.next_cursor})
 
 
@@ -267,9 +267,11 @@ def _visit(visit: booking.Visit, status: int = 200) -> Response:
     return _unkept(_json(body, status))
 
 
-def _offer(offer: Offer) -> dict[str, Any]:
+@lru_cache(maxsize=OFFERS_KEPT)
+def _offer(offer: Offer) -> orjson.Fragment:
+    """An offer in JSON, written once however often it is found: nothing but the offer itself says how it reads."""
     slot: SlotName = offer.slot
-    return {
+    written = {
         "id": str(slot),
         "start": shapes.local(slot.starts_at, offer.time_zone),
         "end": shapes.local(offer.ends_at, offer.time_zone),
@@ -277,6 +279,7 @@ def _offer(offer: Offer) -> dict[str, Any]:
         "therapist": {"id": str(slot.therapist_id), "name": offer.therapist_name},
         "appointment_type": str(offer.appointment_type_id),
     }
+    return orjson.Fragment(orjson.dumps(written))
 
 
 def _location(place: Location) -> dict[str, str]:

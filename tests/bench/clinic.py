@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
@@ -25,10 +25,12 @@ from scheduler.db import make_engine, reading
 from scheduler.models import Appointment, Slot
 from scheduler.services import demo
 from tests import postgres
+from tests.bench.bare import gunicorn
 from tests.bench.load import Address, Run, WrongAnswer, load
 from tests.server import environment, serving
 
 SHOWN = 20
+STEP_SECONDS, SEARCHED_SECONDS = 397, 5 * 24 * 60 * 60
 VISITS_A_WEEK = 5  # the demo books a third of the time
 STARTS_TO_BOOK = 3000
 COMMAND_SECONDS = 600
@@ -73,18 +75,27 @@ class Clinic:
     database_url: str
     url: str
     appointment_type: str = ""
+    kinds: dict[int, str] = field(default_factory=dict)  # by minutes
     location: str = ""
     explainer: str = ""
     starts: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     cookie: str = ""
-    unseen: Iterator[str] = field(default_factory=lambda: map("?unseen={}".format, count()))
+    shown: int = SHOWN
+    unseen: Iterator[int] = field(default_factory=count)
+    PLACES: ClassVar = ("one location", "anywhere")
+
+    def look_round(self) -> None:
+        """Learn what to search for."""
+        with httpx.Client(base_url=f"{self.url}/api/v1", timeout=60) as client:
+            self.kinds = {kind["minutes"]: kind["id"] for kind in client.get("/appointment-types").json()["items"]}
+            self.location = client.get("/locations").json()["items"][0]["id"]
 
     def prepare(self) -> None:
         """Learn what to ask for, and choose starts to book that do not overlap."""
+        self.look_round()
+        self.appointment_type = self.kinds[60]
         with httpx.Client(base_url=f"{self.url}/api/v1", timeout=60) as client:
-            self.appointment_type = client.get("/appointment-types").json()["items"][0]["id"]
-            self.location = client.get("/locations").json()["items"][0]["id"]
             self.explainer = client.get("/explainer").json()["version"]
             self.starts = _apart(_all_slots(client, self.appointment_type))
         self.cookie = _signed_in(self.url)
@@ -98,30 +109,52 @@ class Clinic:
     def measures(self) -> dict[str, Measure]:
         """Name → what is done with (clients, seconds); in this order, since cancelling needs what was booked."""
         return {
-            "slots, one location": lambda clients, seconds: self._search(clients, seconds, location=self.location),
-            "slots, anywhere": self._search,
             "page of times": lambda clients, seconds: self._look(clients, seconds, repeat("")),
-            "page of times, each anew": lambda clients, seconds: self._look(clients, seconds, self.unseen),
+            "page of times, each anew": lambda clients, seconds: self._look(
+                clients, seconds, map("?unseen={}".format, self.unseen)
+            ),
             "week of a therapist": self._week,
             "book": self._book,
             "cancel": self._cancel,
         }
 
+    def searches(self, minutes: int) -> dict[str, Measure]:
+        """Searches for a visit of so many minutes, at one location and anywhere."""
+        kind = {"appointment_type": self.kinds[minutes]}
+        wishes = (kind | {"location": self.location}, kind)
+        return {place: self._searching(wish) for place, wish in zip(self.PLACES, wishes, strict=True)}
+
+    def _searching(self, wishes: dict[str, str]) -> Measure:
+        return lambda clients, seconds: self._search(clients, seconds, **wishes)
+
+    def searches_by_name(self) -> dict[str, Measure]:
+        """All searches, by what they are called beside other measures."""
+        return {
+            f"slots, {minutes} min, {place}": search
+            for minutes in (60, 30)
+            for place, search in self.searches(minutes).items()
+        }
+
     def answer_size(self) -> int:
-        return len(httpx.get(self.url + self._slots_path(location=self.location)).content)
+        path = self._slots_path(appointment_type=self.kinds[60], location=self.location)
+        return len(httpx.get(self.url + path).content)
 
     def _slots_path(self, **wishes: str) -> str:
-        wishes = {"appointment_type": self.appointment_type, "limit": str(SHOWN), **wishes}
+        wishes = {"limit": str(SHOWN), **wishes}
         return "/api/v1/slots?" + "&".join(f"{name}={quote(value)}" for name, value in wishes.items())
 
     def _search(self, clients: int, seconds: float, **wishes: str) -> Run:
-        run = load(self.address, repeat(get(self._slots_path(**wishes))), clients=clients, seconds=seconds)
+        """Search from one moment after the other of some days, so that no answer is one that was given before."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        moments = (now + timedelta(seconds=number * STEP_SECONDS % SEARCHED_SECONDS) for number in self.unseen)
+        requests = (get(self._slots_path(**wishes, **{"from": moment.isoformat()})) for moment in moments)
+        run = load(self.address, requests, clients=clients, seconds=seconds)
         for body in set(run.bodies):
             items = json.loads(body)["items"]
-            if len(items) != SHOWN or any(
+            if len(items) != self.shown or any(
                 item["location"]["id"] != wishes.get("location", item["location"]["id"]) for item in items
             ):
-                raise WrongAnswer(f"{self.name}: not {SHOWN} starts as asked for: {body[:500]!r}")
+                raise WrongAnswer(f"{self.name}: not {self.shown} starts as asked for: {body[:500]!r}")
         return run
 
     def _look(self, clients: int, seconds: float, queries: Iterator[str]) -> Run:
@@ -233,8 +266,7 @@ def postgresql(size: Size, folder: Path) -> Iterator[Database]:
             settings = [(name, _setting(connection, name)) for name in ("fsync", "synchronous_commit")]
         yield _filled("PostgreSQL", url, ", ".join(f"{name}={value}" for name, value in settings), size)
     finally:
-        with psycopg.connect(os.environ[postgres.URL], autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
+        postgres.drop(DATABASE)
 
 
 def _setting(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> str:
@@ -259,6 +291,16 @@ def served(database: Database, folder: Path, workers: int) -> Iterator[Clinic]:
     with serving(database.url, folder, WEB_WORKERS=str(workers), RATE_LIMITS="off") as server:
         clinic = Clinic(database.name, database.url, server.url)
         clinic.prepare()
+        yield clinic
+
+
+@contextmanager
+def searched(database: Database, workers: int) -> Iterator[Clinic]:
+    """The clinic served without its worker, which would plan its calendar anew: only to be searched."""
+    env = environment(database.url, WEB_WORKERS=str(workers))
+    with gunicorn("wsgi:app", env, "gthread", workers) as (host, port):
+        clinic = Clinic(database.name, database.url, f"http://{host}:{port}")
+        clinic.look_round()
         yield clinic
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from cachetools import LRUCache, cached
 from cryptography.fernet import InvalidToken
 from flask import Flask, Response, current_app, g, make_response, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from flask_wtf import CSRFProtect
@@ -143,6 +144,17 @@ def take_long_forms() -> None:
         request.max_content_length = request.max_form_memory_size = LONGEST_FORM
 
 
+class Sessions(SecureCookieSessionInterface):
+    """The staff's cookies, as Flask signs them, by a signer that is made once and not for each request."""
+
+    def __init__(self) -> None:
+        self.signer: Any = None
+
+    def get_signing_serializer(self, app: Flask) -> Any:  # noqa: ANN401 Flask's signature
+        self.signer = self.signer or super().get_signing_serializer(app)
+        return self.signer
+
+
 def install(app: Flask, *, https: bool) -> None:
     """Guard every page under the staff's paths; call it when all routes are known. Raises for one without roles."""
     app.config.update(
@@ -152,6 +164,7 @@ def install(app: Flask, *, https: bool) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # it lives as long as the session
         WTF_CSRF_SSL_STRICT=False,  # it asks for a Referer, which our pages never send
     )
+    app.session_interface = Sessions()
     csrf.init_app(app)
     for blueprint in WITHOUT_COOKIE:
         csrf.exempt(app.blueprints[blueprint])
