@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 import phonenumbers
-from babel import Locale, UnknownLocaleError, dates
+from babel import Locale, UnknownLocaleError, dates, units
 from babel.core import get_global
 
 from scheduler.timeline import DAY, local_date, zone_of
@@ -80,6 +80,12 @@ def hour(instant: datetime, zone: str, language: str) -> str:
 def wall_time(minutes: int, language: str) -> str:
     """A time on the wall by its minutes since some midnight, as in "9:00 AM"."""
     return _plain(dates.format_time(time(minutes // 60 % 24, minutes % 60), "h:mm a", locale=language))
+
+
+@cache
+def minutes(number: int, language: str) -> str:
+    """A length where there is little room, as in "60 min"."""
+    return _plain(units.format_unit(number, "duration-minute", length="short", locale=language))
 
 
 @cache
@@ -168,6 +174,11 @@ def _alike(zone: str) -> tuple[str, ...]:
         return ()
     name = next((names[older] for older, newer in aliases.items() if newer == zone and older in names), None)
     return tuple(other for other in sorted(names) if names[other] == name and other not in aliases)
+
+
+def unbroken(text: str) -> str:
+    """The same for a page, where no line shall end within "a. m."."""
+    return text.replace(". m.", ".\N{NO-BREAK SPACE}m.")
 
 
 def _plain(text: str) -> str:

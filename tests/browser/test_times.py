@@ -39,7 +39,7 @@ MONTHS = {
         "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre",
     ),
 }  # fmt: skip
-HALVES = {"en": ("AM", "PM"), "es": ("a. m.", "p. m.")}
+HALVES = {"en": ("AM", "PM"), "es": ("a.\N{NO-BREAK SPACE}m.", "p.\N{NO-BREAK SPACE}m.")}
 CLOCKS = {  # by zone and whether it is summer time
     ("America/Chicago", False): {"en": "Central Standard Time", "es": "hora estándar central"},
     ("America/Chicago", True): {"en": "Central Daylight Time", "es": "hora de verano central"},
