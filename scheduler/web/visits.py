@@ -260,7 +260,10 @@ def _choices(session: Session, find: Find, kinds: Sequence[AppointmentType]) -> 
     ]
     locations = _split(places, lambda place: offering.at(kind_id, place.id))
     therapists = _split(people, lambda therapist: offering.by(kind_id, therapist.id))
-    never = [(locations[1], find.location_id), (therapists[1], find.therapist_id)]
+    never: list[tuple[Sequence[Location | Therapist], int | None]] = [
+        (locations[1], find.location_id),
+        (therapists[1], find.therapist_id),
+    ]
     return _Choices(
         kinds,
         next((kind.name for kind in kinds if kind.id == kind_id), ""),

@@ -81,7 +81,7 @@ def test_a_clinic_tells_its_times_in_its_own_zone(visit: Visit, location: str, l
     with visit(language=language, zone="Europe/Berlin") as patient:
         patient.opens(f"/book?location={location}")
         shown = patient.page.locator(".times a").evaluate_all(
-            "links => links.map(link => link.textContent.trim().replace(/\\s+/g, ' '))"
+            "links => links.map(link => link.textContent.trim().replace(/[ \\n]+/g, ' '))"
         )
         moments = {item["start"]: item for item in slots(patient, location=location)}.values()
         offered = [f"{hour(start, language)}, {words_for(start, language)}" for start in moments]

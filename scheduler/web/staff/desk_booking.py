@@ -142,7 +142,7 @@ def times() -> Response:
         place=place,
         kinds=kinds,
         therapists=therapists,
-        languages=wishes.languages(spoken, find.language),
+        spoken=wishes.languages(spoken, find.language),
         find=find,
         parts=wishes.parts(),
         weekdays=wishes.weekdays(),
