@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 import phonenumbers
-from babel import Locale, UnknownLocaleError, dates
+from babel import Locale, UnknownLocaleError, dates, units
 from babel.core import get_global
 
 from scheduler.timeline import DAY, WallRange, local_date, zone_of
@@ -101,6 +101,12 @@ def range_in_words(wall: WallRange, language: str) -> str:
 
 
 @cache
+def minutes(number: int, language: str) -> str:
+    """A length where there is little room, as in "60 min"."""
+    return _plain(units.format_unit(number, "duration-minute", length="short", locale=language))
+
+
+@cache
 def weekday(number: int, language: str) -> str:
     """The name of a day of the week, 0 for Monday."""
     return str(dates.get_day_names(locale=language)[number])
@@ -186,6 +192,11 @@ def _alike(zone: str) -> tuple[str, ...]:
         return ()
     name = next((names[older] for older, newer in aliases.items() if newer == zone and older in names), None)
     return tuple(other for other in sorted(names) if names[other] == name and other not in aliases)
+
+
+def unbroken(text: str) -> str:
+    """The same for a page, where no line shall end within "a. m."."""
+    return text.replace(". m.", ".\N{NO-BREAK SPACE}m.")
 
 
 def _plain(text: str) -> str:

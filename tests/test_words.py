@@ -92,6 +92,17 @@ def test_two_starts_of_one_place_are_never_told_in_the_same_words(
     assert len(labels) == len(minutes)
 
 
+def test_on_a_page_no_line_ends_within_a_half_of_the_day() -> None:
+    for hour, told in ((15, "9:00 a.\N{NO-BREAK SPACE}m."), (21, "3:00 p.\N{NO-BREAK SPACE}m.")):
+        instant = datetime(2026, 11, 23, hour, tzinfo=UTC)
+        assert words.unbroken(words.hour(instant, "America/Chicago", "es")) == told
+    assert words.unbroken("9:00 AM") == "9:00 AM"
+
+
+def test_a_length_is_short_where_there_is_little_room() -> None:
+    assert {words.minutes(60, language) for language in words.LANGUAGES} == {"60 min"}
+
+
 @given(now=instants, left=st.integers(0, 400 * 86400), language=languages)
 @example(now=CHANGES[0], left=18 * 86400, language="en")  # once "in 3 weeks"
 @example(now=CHANGES[0], left=80 * 86400, language="es")

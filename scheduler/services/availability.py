@@ -110,12 +110,13 @@ class Page:
 class Days:
     """Days of a calendar, whole weeks: those that can be booked at all, and of these the ones with a start as wished.
 
-    `last` is the last day that can be booked.
+    `first` and `last` are the first and the last day that can be booked, in the calendar or not.
     """
 
     calendar: Sequence[date]
     bookable: frozenset[date]
     free: frozenset[date]
+    first: date
     last: date
 
 
@@ -203,20 +204,22 @@ def search(source: Source, find: Find, *, now: datetime) -> Page:
 def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime) -> tuple[Page, Days]:
     """What search returns, and which of the days around have any of it: whole weeks from Sunday on. Three queries.
 
-    The weeks begin with that of the day that is asked for, or of the first that can be booked; the other bounds and the
-    cursor say nothing of days.
+    The weeks begin with that of the day after whose starts it goes on, or that is asked for, or of the first that can
+    be booked; the other bound says nothing of days.
     """
     terms = _searched_terms(session, find, local=True)
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     zones = set(terms.zones.values()) or {zone_of("UTC")}
     soonest, last = min(local_date(earliest, zone) for zone in zones), max(local_date(latest, zone) for zone in zones)
     shown = find.from_ if find.from_ is not None and not isinstance(find.from_, datetime) else soonest
+    if find.after is not None:
+        shown = min(local_date(find.after[0], zone) for zone in zones)
     shown = min(max(shown, soonest), last)
     first = shown - (shown.weekday() + 1) % 7 * DAY
     calendar = list(days(first, first + weeks * 7 * DAY - DAY))
     bookable = [day for day in calendar if soonest <= day <= last]
     free = _days_with_times(session, find, terms, bookable, (earliest, latest))
-    return _search(session, find, terms, now), Days(calendar, frozenset(bookable), free, last)
+    return _search(session, find, terms, now), Days(calendar, frozenset(bookable), free, soonest, last)
 
 
 def _search(source: Source, find: Find, terms: Terms, now: datetime) -> Page:

@@ -30,9 +30,14 @@ class Offering:
     people: dict[int, set[int]]
     places: dict[int, set[int]]
 
+    def by(self, kind_id: int, therapist_id: int) -> bool:
+        return therapist_id in self.people.get(kind_id, {therapist_id})
+
+    def at(self, kind_id: int, location_id: int) -> bool:
+        return location_id in self.places.get(kind_id, {location_id})
+
     def allows(self, kind_id: int, therapist_id: int, location_id: int) -> bool:
-        by_them = therapist_id in self.people.get(kind_id, {therapist_id})
-        return by_them and location_id in self.places.get(kind_id, {location_id})
+        return self.by(kind_id, therapist_id) and self.at(kind_id, location_id)
 
 
 def policy(session: Session) -> ClinicPolicy:
@@ -98,6 +103,12 @@ def goal_type(kinds: Iterable[AppointmentType]) -> AppointmentType | None:
 
 def active_therapists(session: Session) -> Sequence[Therapist]:
     return session.scalars(select(Therapist).where(Therapist.active).order_by(Therapist.name)).all()
+
+
+def languages(session: Session) -> Sequence[str]:
+    """What the clinic's therapists speak, as codes of two letters."""
+    spoken = select(TherapistLanguage.language).join(Therapist, Therapist.id == TherapistLanguage.therapist_id)
+    return session.scalars(spoken.where(Therapist.active).distinct()).all()
 
 
 def therapists(session: Session, location_id: int | None = None) -> list[tuple[Therapist, list[str], list[int]]]:

@@ -7,6 +7,7 @@ from flask import Flask, Response, has_request_context, request
 from flask_babel import Babel, get_locale
 
 from config import ROOT
+from scheduler import words
 from scheduler.words import DEFAULT_LANGUAGE, LANGUAGES
 
 TRANSLATIONS = ROOT / "scheduler" / "translations"
@@ -20,7 +21,7 @@ def install(app: Flask) -> None:
     Babel(app, default_translation_directories=str(TRANSLATIONS), locale_selector=_chosen)
     app.url_defaults(_kept)
     app.after_request(_varies)
-    app.jinja_env.globals.update(language=language, other_languages=other_languages)
+    app.jinja_env.globals.update(language=language, other_languages=other_languages, minutes=_minutes)
 
 
 def language() -> str:
@@ -28,9 +29,12 @@ def language() -> str:
     return str(get_locale().language)
 
 
-def other_languages() -> dict[str, str]:
-    """The address of this page in each other language, by the language's own name; none for an answer to a POST."""
-    if request.method not in {"GET", "HEAD"} or request.endpoint is None:
+def other_languages(*, posted: bool = False) -> dict[str, str]:
+    """The address of this page in each other language, by the language's own name.
+
+    None for an answer to a POST, unless it is asked for: what is sent there anew says what was `posted`.
+    """
+    if request.endpoint is None or not (posted or request.method in {"GET", "HEAD"}):
         return {}
     # The visitor's own words are added as text: as arguments of url_for some of them would be instructions.
     here = quote(request.script_root + request.path)
@@ -38,6 +42,10 @@ def other_languages() -> dict[str, str]:
     return {
         name: f"{here}?{urlencode([*asked, (ASKED, code)])}" for code, name in LANGUAGES.items() if code != language()
     }
+
+
+def _minutes(number: int) -> str:
+    return words.minutes(number, language())
 
 
 def _chosen() -> str:

@@ -1,13 +1,15 @@
 """Booking a visit page by page, and the page behind its link. Between pages the form itself carries what was typed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
+from sqlalchemy.orm import Session
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -15,7 +17,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany
-from scheduler.models import AppointmentType, ClinicPolicy, Needling, Status
+from scheduler.models import AppointmentType, ClinicPolicy, Location, Needling, Status, Therapist
 from scheduler.services import availability, booking, explainer, holds, practice
 from scheduler.services.availability import Find, Offer, Page, SlotName
 from scheduler.services.booking import BookVisit, PatientDetails
@@ -28,15 +30,18 @@ from scheduler.web.limiting import counted_address
 from scheduler.web.requests import CONTENT_SECURITY_POLICY
 from scheduler.web.shared import shared
 from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_visit
+from scheduler.web.wishes import Choice
 
 visits = APIBlueprint("visits", __name__, enable_openapi=False)
 TIMES_ON_A_PAGE = 120
 UNKNOWN = "There is nothing with this number."  # pages name the field only
 WEEKS_SHOWN = 5
 NOTHING = Page([], None)
+T = TypeVar("T")
 SHORT = "in-short"
 REVIEW = "review"
 KEEP, KEEP_ON = "keep", "keep-on"  # of the page with the form, and of the one that shows it again
+CHANGE, TRANSLATE = "change", "translate"
 MAY_FETCH = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"  # for the script that keeps a time
 
 
@@ -51,6 +56,7 @@ def times() -> str:
             _kind_id(kinds),
             location_id=_number("location"),
             therapist_id=_number("therapist"),
+            language=wishes.spoken(),
             from_=wishes.day("from"),
             local=wishes.local_wish(),
             limit=TIMES_ON_A_PAGE,
@@ -58,20 +64,16 @@ def times() -> str:
         )
         page, days = availability.search_with_days(session, find, WEEKS_SHOWN, now=now) if kinds else (NOTHING, None)
         offers, later = _whole_moments(page)
-        locations, therapists = practice.online_locations(session), practice.active_therapists(session)
+        choices = _choices(session, find, kinds)
     return render_template(
         "patient/times.html",
         clinic=clinic,
-        kinds=kinds,
         find=find,
-        parts=wishes.parts(),
-        weekdays=wishes.weekdays(),
-        wished=_wished(find),
-        strip=wishes.strip(days, min(days.bookable, default=now.date())) if days else None,
+        choices=choices,
+        named=wishes.names(find.local),
+        strip=wishes.strip(days) if days else None,
         days=by_day(shown_offer(offer, now) for offer in once(offers)),
         later=later,
-        locations=locations,
-        therapists=therapists,
     )
 
 
@@ -87,11 +89,13 @@ def details(slot: str) -> Response:
 def book(slot: str) -> BaseResponse:
     """Keep the time, check what was typed, show it again to be looked over, or book: as the button pressed says."""
     form, step = BookingForm(), request.form.get("step")
-    if step not in {"change", "book"}:
+    if step == TRANSLATE:
+        form.acknowledged.data = False  # what was shown in another language
+    if step not in {CHANGE, TRANSLATE, "book"}:
         refusal = _keep(slot, form, anew=step in {KEEP, KEEP_ON})
         if refusal is not None:
             return _taken(slot, form, refusal)
-    if step in {"change", KEEP}:
+    if step in {CHANGE, TRANSLATE, KEEP}:
         return _page("patient/details.html", slot, form)
     if not form.validate():
         return _page("patient/details.html", slot, form, status=422)
@@ -156,6 +160,11 @@ def calendar(token: str) -> BaseResponse:
     return answer
 
 
+@visits.context_processor
+def _links() -> dict[str, object]:
+    return {"onward": wishes.onward}
+
+
 @visits.before_request
 def _own() -> None:
     """Refuse what another site's page makes a browser send; browsers say so by themselves, others say nothing."""
@@ -218,15 +227,58 @@ def _whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
     return whole, whole[-1].slot
 
 
-def _wished(find: Find) -> dict[str, object]:
-    """The filters of a page of times, as its links carry them on."""
-    return {
-        "type": request.args.get("type") or None,
-        "location": find.location_id,
-        "therapist": find.therapist_id,
-        "day_part": find.local.part,
-        "weekday": wishes.names(find.local),
-    }
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What there is to choose among, each as (those that offer the kind of visit, the others) where that may differ.
+
+    `made` says in words what is chosen, `not_there` which of it never offers the kind.
+    """
+
+    kinds: Sequence[AppointmentType]
+    kind: str
+    locations: tuple[list[Location], list[Location]]
+    therapists: tuple[list[Therapist], list[Therapist]]
+    languages: Sequence[Choice]
+    parts: Sequence[Choice]
+    weekdays: Sequence[Choice]
+    made: list[str]
+    not_there: list[Location | Therapist]
+
+
+def _choices(session: Session, find: Find, kinds: Sequence[AppointmentType]) -> _Choices:
+    offering, kind_id = practice.offering(session), find.appointment_type_id
+    places, people = practice.online_locations(session), practice.active_therapists(session)
+    languages = wishes.languages(practice.languages(session), find.language)
+    parts, weekdays = wishes.parts(), wishes.weekdays()
+    looked_for: list[tuple[Sequence[Any], Container[object]]] = [
+        (kinds, {kind_id} if request.args.get("type") else ()),
+        (places, {find.location_id}),
+        (people, {find.therapist_id}),
+        (languages, {find.language}),
+        (parts, {find.local.part}),
+        (weekdays, wishes.names(find.local)),
+    ]
+    locations = _split(places, lambda place: offering.at(kind_id, place.id))
+    therapists = _split(people, lambda therapist: offering.by(kind_id, therapist.id))
+    never: list[tuple[Sequence[Location | Therapist], int | None]] = [
+        (locations[1], find.location_id),
+        (therapists[1], find.therapist_id),
+    ]
+    return _Choices(
+        kinds,
+        next((kind.name for kind in kinds if kind.id == kind_id), ""),
+        locations,
+        therapists,
+        languages,
+        parts,
+        weekdays,
+        made=[one.name for things, ids in looked_for for one in things if one.id in ids],
+        not_there=[one for things, wanted in never for one in things if one.id == wanted],
+    )
+
+
+def _split(things: Sequence[T], offers: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    return [one for one in things if offers(one)], [one for one in things if not offers(one)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +292,7 @@ class _Wanted:
     version: str
     sections: list[dict[str, str]]
     time_zone: str
+    zone: str
     kept: timedelta | None
     kept_until: str
 
@@ -253,6 +306,7 @@ def _wanted(slot: str, keeper: Keeper) -> _Wanted:
         bookable = availability.require_bookable(session, slot, kind_id, now=now, held=held)
         version = explainer.current(session, language())
         short = [section for section in version.sections if section["id"] in {SHORT, REVIEW}]
+    zone, until = bookable.location.time_zone, held.expires_at if held else None
     return _Wanted(
         shown(bookable.slot, bookable.location, now),
         bookable.kind,
@@ -260,9 +314,10 @@ def _wanted(slot: str, keeper: Keeper) -> _Wanted:
         bookable.therapist.name,
         version.version,
         short,
-        bookable.location.time_zone,
-        held.expires_at - now if held and held.expires_at else None,
-        words.hour(held.expires_at, bookable.location.time_zone, language()) if held and held.expires_at else "",
+        zone,
+        words.zone_name(now, zone, language()),
+        until - now if until else None,
+        words.unbroken(words.hour(until, zone, language())) if until else "",
     )
 
 

@@ -1,10 +1,11 @@
 """What an address wishes of the time of a visit, alike for patients and staff, and in words."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from flask import request
+from flask import request, url_for
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 
@@ -23,6 +24,8 @@ PARTS = {
     DayPart.AFTERNOON: _("Afternoon, noon to 5 PM"),
     DayPart.EVENING: _("Evening, from 5 PM"),
 }
+CHOICE = 2  # so many are one
+CARRIED = ("type", "location", "therapist", "language", "day_part", "weekday", "from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Choice:
 
     id: str
     name: str
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,14 @@ def local_wish() -> LocalWish:
     return LocalWish(DayPart(part) if part else None, frozenset(WEEKDAYS.index(name) for name in named))
 
 
+def spoken() -> str | None:
+    """The therapist's language that the address names, if any; raises Invalid for a text that is no code of one."""
+    text, *more = request.args.getlist("language") or [""]
+    if more or not re.fullmatch("([a-z]{2})?", text):
+        raise Invalid("language", "Write it as two letters, like es.")
+    return text or None
+
+
 def day(name: str) -> date | None:
     """The day that the address names, if any; raises Invalid for a text that is none."""
     text, *more = request.args.getlist(name) or [""]
@@ -82,7 +94,24 @@ def parts() -> list[Choice]:
 
 def weekdays() -> list[Choice]:
     """The days of the week, Sunday first, as calendars here have them."""
-    return [Choice(WEEKDAYS[number], words.weekday(number, language())) for number in SUNDAY_FIRST]
+    return [
+        Choice(WEEKDAYS[number], words.weekday(number, language()), words.weekday_short(number, language()))
+        for number in SUNDAY_FIRST
+    ]
+
+
+def languages(codes: Sequence[str], chosen: str | None) -> list[Choice]:
+    """The languages to choose among, by name: none where there is but one, unless another is looked for."""
+    if len(codes) < CHOICE and chosen is None:
+        return []
+    found = (Choice(code, words.language_name(code, language())) for code in {*codes, *filter(None, [chosen])})
+    return sorted(found, key=lambda one: one.name)
+
+
+def onward(endpoint: str, **more: object) -> str:
+    """The address of another step on the way to a visit: it carries on what this one's wishes, but for `more`."""
+    wished = {name: [one for one in request.args.getlist(name) if one] for name in CARRIED}
+    return url_for(endpoint, **{**wished, **more})  # type: ignore[arg-type] # as pages name what they wish
 
 
 def names(wish: LocalWish) -> list[str]:
@@ -90,22 +119,22 @@ def names(wish: LocalWish) -> list[str]:
     return [WEEKDAYS[number] for number in sorted(wish.weekdays)]
 
 
-def strip(days: Days, today: date) -> Strip:
+def strip(days: Days) -> Strip:
     """Days of a calendar in words."""
-    cells = [_cell(on, days, today) for on in days.calendar]
+    cells = [_cell(on, days) for on in days.calendar]
     first, last = days.calendar[0], days.calendar[-1]
     return Strip(
         first=words.month_and_day(first, language()),
         last=words.month_and_day(last, language()),
         weekdays=[(words.weekday_short(one, language()), words.weekday(one, language())) for one in SUNDAY_FIRST],
         weeks=[cells[at : at + 7] for at in range(0, len(cells), 7)],
-        earlier=first - len(cells) * DAY if first in days.bookable and first > today else None,
+        earlier=max(first - len(cells) * DAY, days.first) if first > days.first else None,
         later=last + DAY if last < days.last else None,
     )
 
 
-def _cell(on: date, days: Days, today: date) -> Cell:
+def _cell(on: date, days: Days) -> Cell:
     free = on in days.free
     says = gettext("has times") if free else gettext("no times")
     short = words.short_date(on, language()) if on.day == 1 or on == days.calendar[0] else str(on.day)
-    return Cell(short, f"{date_heading(on, today)}: {says}", on.isoformat(), free, on in days.bookable)
+    return Cell(short, f"{date_heading(on, days.first)}: {says}", on.isoformat(), free, on in days.bookable)

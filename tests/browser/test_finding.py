@@ -3,6 +3,7 @@
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from playwright.sync_api import ViewportSize
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import Visitor
@@ -47,6 +48,67 @@ def test_days_without_times_are_told_and_lead_nowhere(visit: Visit) -> None:
         assert wished(patient)["weekday"] == ["sunday"]
 
 
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no-javascript"])
+def test_the_calendar_is_turned_on_and_back(visit: Visit, javascript: bool) -> None:
+    with visit(width=375, javascript=javascript) as patient:
+        patient.opens("/book")
+        table = patient.page.locator("table.strip")
+        first = table.locator("a").first.text_content()
+        assert patient.control("Earlier days").count() == 0
+        patient.presses("Later days")
+        assert table.locator("a").first.text_content() != first
+        patient.presses("Earlier days")
+        assert table.locator("a").first.text_content() == first
+        assert patient.control("Earlier days").count() == 0
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no-javascript"])
+def test_a_phone_shows_times_at_once_and_after_each_choice(visit: Visit, language: str, javascript: bool) -> None:
+    with visit(language=language, width=375, javascript=javascript) as patient:
+        patient.page.set_viewport_size(PHONE)
+        patient.opens("/book")
+        assert first_time(patient) < PHONE["height"]
+        patient.page.locator("summary").click()
+        days = [box["y"] for one in patient.page.locator(".weekdays .form-check").all() if (box := one.bounding_box())]
+        assert (len(days), len(set(days))) == (7, 2)  # in two rows
+        patient.field("Time of day").select_option("morning")
+        patient.page.locator("#friday").check()
+        patient.presses("Show times")
+        patient.reads("Choose a time")
+        assert not patient.page.locator("#day_part").is_visible()
+        assert first_time(patient) < PHONE["height"] / 3
+        patient.follows(patient.page.locator("table.strip a").nth(1))
+        patient.reads("Choose a time")
+        assert first_time(patient) < PHONE["height"] / 3
+        patient.page.evaluate("scrollTo(0, 0)")
+        assert first_time(patient) < PHONE["height"] * 1.2  # a short scroll away
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no-javascript"])
+def test_who_speaks_a_language_is_found_and_stays_wished(visit: Visit, width: int, javascript: bool) -> None:
+    with visit(width=width, javascript=javascript) as patient:
+        patient.opens("/book")
+        patient.page.locator("summary").click()
+        patient.page.get_by_label("Language of the therapist").select_option(label="Spanish")
+        patient.presses("Show times")
+        patient.reads("Choose a time")
+        assert "Spanish" in patient.page.locator("summary").inner_text()
+        patient.follows(patient.page.locator(".times a").first)
+        patient.reads("Your details")
+        patient.presses("another time")
+        patient.reads("Choose a time")
+        assert wished(patient) == {"language": ["es"]}
+
+
+def first_time(patient: Visitor) -> float:
+    """How far below the upper edge of the screen the first time that can be pressed stands."""
+    box = patient.page.locator(".times a").first.bounding_box()
+    assert box is not None
+    return box["y"]
+
+
 def wished(patient: Visitor) -> dict[str, list[str]]:
     """The filters in the address."""
     return {name: value for name, value in parse_qs(urlsplit(patient.page.url).query).items() if name not in FIXED}
@@ -56,4 +118,5 @@ def hours(patient: Visitor) -> list[str]:
     return patient.page.locator(".times time").all_inner_texts()
 
 
+PHONE: ViewportSize = {"width": 375, "height": 740}
 FIXED = {"type", "location", "therapist", "lang"}

@@ -14,6 +14,7 @@ from tests.browser.conftest import Visit
 from tests.browser.visitor import NAME, Visitor
 
 KEPT = {"en": re.compile(r"Kept for you until \d+:\d\d [AP]M"), "es": re.compile(r"Guardada para usted hasta las \d")}
+APART = 16  # pixels, so that no finger means one and hits the other
 LONGER = "Keep this time while I fill this in"
 
 
@@ -149,6 +150,54 @@ def test_without_a_script_a_button_keeps_the_time_and_loses_nothing(
         patient.presses("Continue")
         patient.presses("Book this visit")
         patient.reads("Your visit is booked")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_without_a_script_to_keep_it_longer_stands_apart_from_what_else_is_pressed(visit: Visit, width: int) -> None:
+    with visit(width=width, javascript=False) as patient:
+        patient.reaches_details()
+        patient.presses(LONGER)
+        assert between(patient.control("Keep it longer"), patient.page.get_by_text("Your name", exact=True)) >= APART
+        patient.introduces_themselves()
+        patient.presses("Continue")
+        assert between(patient.control("Keep it longer"), patient.control("Book this visit")) >= APART
+
+
+def between(upper: Locator, lower: Locator) -> float:
+    """So many pixels."""
+    above, below = upper.bounding_box(), lower.bounding_box()
+    assert above is not None
+    assert below is not None
+    return below["y"] - above["y"] - above["height"]
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no-javascript"])
+def test_the_zone_of_the_end_is_named(visit: Visit, javascript: bool) -> None:
+    with visit(language="es", javascript=javascript) as patient:
+        patient.reaches_details()
+        if not javascript:
+            patient.presses(LONGER)
+        expect(status(patient)).to_have_text(
+            re.compile(r"hasta las \d+:\d\d\s[ap]\.\s?m\., hora (estándar|de verano) ")
+        )
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no-javascript"])
+def test_after_a_mistake_the_language_is_chosen_and_enter_goes_on(visit: Visit, javascript: bool) -> None:
+    with visit(javascript=javascript) as patient:
+        patient.reaches_details()
+        patient.types("Your name", NAME)
+        patient.presses("Continue")
+        patient.reads("Your details")
+        patient.follows(patient.page.get_by_role("button", name="Español"))
+        patient.language = "es"
+        patient.reads("Your details")
+        expect(patient.field("Your name")).to_have_value(NAME)
+        patient.types("E-mail", patient.email)
+        patient.ticks()
+        with patient.page.expect_navigation():
+            patient.field("E-mail").press("Enter")
+        patient.reads("Is this right?")
 
 
 def test_without_a_script_to_go_on_keeps_the_time(visit: Visit, demo_database: Engine) -> None:

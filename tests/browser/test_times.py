@@ -39,7 +39,7 @@ MONTHS = {
         "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre",
     ),
 }  # fmt: skip
-HALVES = {"en": ("AM", "PM"), "es": ("a. m.", "p. m.")}
+HALVES = {"en": ("AM", "PM"), "es": ("a.\N{NO-BREAK SPACE}m.", "p.\N{NO-BREAK SPACE}m.")}
 CLOCKS = {  # by zone and whether it is summer time
     ("America/Chicago", False): {"en": "Central Standard Time", "es": "hora estándar central"},
     ("America/Chicago", True): {"en": "Central Daylight Time", "es": "hora de verano central"},
@@ -81,7 +81,7 @@ def test_a_clinic_tells_its_times_in_its_own_zone(visit: Visit, location: str, l
     with visit(language=language, zone="Europe/Berlin") as patient:
         patient.opens(f"/book?location={location}")
         shown = patient.page.locator(".times a").evaluate_all(
-            "links => links.map(link => link.textContent.trim().replace(/\\s+/g, ' '))"
+            "links => links.map(link => link.textContent.trim().replace(/[ \\n]+/g, ' '))"
         )
         moments = {item["start"]: item for item in slots(patient, location=location)}.values()
         offered = [f"{hour(start, language)}, {words_for(start, language)}" for start in moments]

@@ -140,6 +140,8 @@ def test_the_days_with_times_are_those_of_a_walk_over_all_offers(
         every = clinic.offers(limit=MANY, **find | {"from_": None})
         assert days.free == {local_day(offer) for offer in every if wanted(offer, wish)} & set(days.calendar)
         assert days.free <= days.bookable
+        assert days.first == min(days.bookable | {days.first})
+        assert {day for day in days.calendar if days.first <= day <= days.last} == days.bookable
         assert len(days.calendar) == 35
         assert days.calendar[0].weekday() == 6
 

@@ -22,7 +22,18 @@ from scheduler.app import LARGEST_BODY
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import Appointment, ExplainerVersion, License, OutboxMessage, Patient, Status, Therapist
+from scheduler.models import (
+    Appointment,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    ExplainerVersion,
+    License,
+    OutboxMessage,
+    Patient,
+    Status,
+    Therapist,
+    TherapistLanguage,
+)
 from scheduler.services import explainer, holds
 from scheduler.services.availability import SlotName
 from scheduler.services.holds import Keeper
@@ -190,6 +201,126 @@ def test_the_days_around_say_which_have_times(
 
 def days_from(year: int, month: int, day: int) -> list[str]:
     return [(date(year, month, day) + timedelta(days=n)).isoformat() for n in range(35)]
+
+
+def first_day(page: Page) -> date:
+    """That with which the page's calendar begins; its first day that has times."""
+    led_to = page.main.one("table", class_="strip").all("a")[0].attributes["href"]
+    return date.fromisoformat(parse_qs(urlsplit(led_to).query)["from"][0])
+
+
+def turns(page: Page) -> list[str]:
+    return [one.text for one in page.main.one("p", class_="turn").all("a")]
+
+
+@on_sqlite
+def test_the_calendar_is_turned_back_as_far_as_anything_can_be_booked(client: FlaskClient, clinic: Clinic) -> None:
+    page = look(client, "/book?weekday=tuesday")
+    assert (first_day(page), turns(page)) == (date(2026, 11, 24), ["Later days"])
+    for address, begins in (("from=2026-12-30", date(2026, 11, 24)), ("from=2027-01-19", date(2026, 12, 15))):
+        later = look(client, f"/book?weekday=tuesday&{address}")
+        assert turns(later)[0] == "Earlier days"
+        assert first_day(later.follow("Earlier days")) == begins
+    assert turns(look(client, "/book?weekday=tuesday&from=2100-01-01")) == ["Earlier days"]
+    last = look(client, "/book?weekday=tuesday&from=2027-01-19")
+    assert turns(last.follow("Earlier days").follow("Earlier days")) == ["Later days"]
+    assert turns(look(client, "/book?from=2026-11-27")) == ["Later days"]  # that is the first week
+
+
+@on_sqlite
+def test_the_calendar_goes_along_with_later_times(client: FlaskClient, clinic: Clinic) -> None:
+    clinic.policy(booking_horizon_days=80)
+    page = look(client, "/book")
+    assert first_day(page) == date(2026, 11, 23)
+    while any(link.text == "More times, later" for link in page.main.all("a")):
+        page = page.follow("More times, later")
+        shown = at(listed(page)[0][1]).date()
+        assert first_day(page) <= shown < first_day(page) + timedelta(days=7)
+        assert not page.main.all("a", aria_current="date")
+    assert first_day(page) > date(2027, 1, 1)
+
+
+@on_sqlite
+@pytest.mark.parametrize(("language", "said"), [("en", "Monday · Friday Change"), ("es", "lunes · viernes Cambiar")])
+def test_the_filters_are_closed_and_say_what_is_chosen(
+    client: FlaskClient, clinic: Clinic, language: str, said: str
+) -> None:
+    asked = "type=2&location=1&therapist=1&weekday=friday&weekday=monday"
+    for query in ("", asked):
+        assert "open" not in look(client, f"/book?{query}", language).main.one("details").attributes
+    page = look(client, f"/book?{asked}", language)
+    summary = page.main.one("summary").text
+    assert summary == f"Follow-up · Springfield · Ana Abbott · {said}"
+    assert page.main.one("details").one("form").attributes["action"].endswith("#times")
+    assert page.main.one(id="times").all("ul", class_="times")
+
+
+@on_sqlite
+def test_who_speaks_a_language_is_found(client: FlaskClient, clinic: Clinic) -> None:
+    assert "language" not in chosen(look(client, "/book"))  # there is but one to choose
+    ben = clinic.add_therapist("Ben Brown")
+    clinic.add_hours(ben, 1, opens=7 * 60)
+    with transaction(clinic.engine) as session:
+        session.add(TherapistLanguage(therapist_id=ben, language="es"))
+    clinic.plan()
+    page = look(client, "/book")
+    assert chosen(page)["language"] == ""
+    options = [one.text for one in page.main.one("select", id="language").all("option")]
+    assert options == ["Any", "English", "Spanish"]
+    found = look(client, "/book?language=es")
+    assert (chosen(found)["language"], found.main.one("summary").text) == ("es", "Spanish Change")
+    assert {slot.split("-")[0] for slot, _, _ in walked(found)} == {str(ben)}
+    assert all("language=es" in one.attributes["href"] for one in found.main.one("tbody").all("a"))
+    nobody = look(client, "/book?language=fr")
+    assert (listed(nobody), nobody.main.one("summary").text) == ([], "French Change")
+    for wrong in ("language=spanish", "language=ES", "language=en&language=es"):
+        assert look(client, f"/book?{wrong}").status == 422
+
+
+WISH = "location=1&therapist=1&language=en&day_part=afternoon&weekday=friday&weekday=tuesday&from=2026-12-01"
+
+
+@on_sqlite
+def test_what_was_wished_is_there_again_for_another_time(client: FlaskClient, clinic: Clinic) -> None:
+    wish = {**parse_qs(WISH), "type": ["2"]}
+    page = look(client, f"/book?type=2&{WISH}")
+    steps = [look(client, next(link for link in page.links() if link.startswith("/book/")))]
+    steps.append(steps[-1].press(CONTINUE, **PAT))
+    steps.append(steps[-1].press(CHANGE))
+    for step in (steps[0], steps[2]):
+        again = step.follow("another time")
+        assert parse_qs(urlsplit(again.address).query) == wish
+        assert listed(again) or step is steps[2]  # held by now, or not
+    slot = urlsplit(steps[0].address).path.rpartition("/")[2]
+    clinic.book(slot, kind="Follow-up", keeper=Keeper(steps[1].form.fields["hold"], None))
+    taken = look(client, steps[0].address)
+    assert parse_qs(urlsplit(taken.follow("All times").address).query) == wish
+    other = taken.main.one("div", class_="stack").all("a")[0].attributes["href"]
+    assert parse_qs(urlsplit(other).query) == wish
+    assert steps[2].press(CONTINUE).status == 409
+
+
+@on_sqlite
+def test_a_kind_that_is_not_offered_there_or_by_them_is_said_to_be_so(client: FlaskClient, clinic: Clinic) -> None:
+    second = two_zones(clinic)
+    with transaction(clinic.engine) as session:
+        session.add(AppointmentTypeLocation(appointment_type_id=3, location_id=1))
+        session.add(AppointmentTypeTherapist(appointment_type_id=2, therapist_id=1))
+    for query, name, kind in (
+        (f"type=3&location={second}", "Albany", "Needling"),
+        ("type=2&therapist=2", "Ben Brown", "Follow-up"),
+    ):
+        page = look(client, f"/book?{query}")
+        told = page.main.one("p", class_="big").text
+        assert told == f"{name} does not offer this kind of visit: {kind}."
+        (others,) = page.main.all("optgroup")
+        assert (others.attributes["label"], [one.text for one in others.all("option")]) == (f"Not for: {kind}", [name])
+        everywhere = page.follow("See all clinics and therapists")
+        assert chosen(everywhere) == ANY | {"type": query[5]}
+        assert listed(everywhere)
+    page = look(client, f"/book?type=1&location={second}&therapist=1")
+    assert page.main.one("p", class_="big").text == "There is no time left for this choice."
+    assert not page.main.all("optgroup")
 
 
 def test_a_choice_without_any_time_says_so(client: FlaskClient, clinic: Clinic) -> None:
@@ -533,6 +664,30 @@ def test_the_language_of_messages_is_kept_and_begins_as_the_pages(client: FlaskC
     page.press("Continuar", **PAT, language="en").press("Reservar esta visita")
     details(client, clinic).press(CONTINUE, **PAT, language="es").press(BOOK)
     assert sorted(one.language for one in patients(clinic)) == ["en", "es"]
+
+
+@on_sqlite
+def test_the_other_language_is_a_press_away_and_loses_nothing_but_the_tick(client: FlaskClient, clinic: Clinic) -> None:
+    """The text to tick is read in the language that it is then shown in."""
+    page = details(client, clinic)
+    assert not page.tree.one("nav").all("button")  # a link is enough
+    mistakes = page.press(CONTINUE, **PAT | {"email": "nobody"})
+    check = page.press(CONTINUE, **PAT)
+    for before in (mistakes, check):
+        (button,) = [one for one in before.tree.one("nav").all("button") if one.text == "Español"]
+        assert button.attributes["form"] == before.main.one("form", method="post").attributes["id"]
+        sent = before.form.fields | {button.attributes["name"]: button.attributes["value"]}
+        spanish = after(client, button.attributes["formaction"], sent)
+        assert (spanish.status, spanish.heading) == (200, "Sus datos")
+        typed = {name: spanish.form.fields[name] for name in PAT if name != "acknowledged"}
+        assert typed == {name: before.form.fields[name] for name in typed}
+        assert "acknowledged" not in spanish.form.fields
+        check = spanish.press("Continuar", email=PAT["email"], acknowledged="y")
+        assert check.heading == "¿Es correcto?"
+    check.press("Reservar esta visita")
+    with reading(clinic.engine) as session:
+        (visit,) = stored(clinic)
+        assert session.get_one(ExplainerVersion, visit.explainer_version_id).language == "es"
 
 
 @on_sqlite

@@ -14,7 +14,19 @@ from sqlalchemy import Engine, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import Appointment, AuditEvent, Fate, Kind, Location, OutboxMessage, Patient, Role, Status, Told
+from scheduler.models import (
+    Appointment,
+    AuditEvent,
+    Fate,
+    Kind,
+    Location,
+    OutboxMessage,
+    Patient,
+    Role,
+    Status,
+    TherapistLanguage,
+    Told,
+)
 from scheduler.services import verify
 from scheduler.services.booking import PatientDetails
 from tests.clinic import HOUR, Clinic, rows
@@ -327,6 +339,23 @@ def test_times_are_those_of_one_location_kind_therapist_and_day(desk: FrontDesk)
     assert later.status == 200
     seen = {one for page in (both, later) for one in page.links() if "/desk/book/" in one}
     assert len(seen) == sum(len({one for one in page.links() if "/desk/book/" in one}) for page in (both, later))
+
+
+@on_sqlite
+def test_times_with_who_speaks_a_language_are_found(desk: FrontDesk) -> None:
+    assert not desk.opens("/staff/desk/book").main.all("select", id="language")  # all speak but one
+    ben = desk.clinic.add_therapist("Ben Brown")
+    desk.clinic.add_hours(ben, 1)
+    with transaction(desk.clinic.engine) as session:
+        session.add(TherapistLanguage(therapist_id=ben, language="es"))
+    desk.clinic.plan()
+    page = desk.opens("/staff/desk/book?language=es")
+    for shown in (page, page.follow("More times, later")):
+        options = shown.main.one("select", id="language").all("option")
+        assert [one.text for one in options if "selected" in one.attributes] == ["Spanish"]
+        starts = [link for link in shown.links() if "/desk/book/" in link]
+        assert {link.rpartition("/")[2].split("-")[0] for link in starts} == {str(ben)}
+    assert desk.opens("/staff/desk/book?language=spanish").status == 422
 
 
 def test_staff_see_times_where_patients_cannot_book(desk: FrontDesk) -> None:

@@ -200,7 +200,7 @@ def test_a_button_keeps_the_time_and_takes_what_is_typed_so_far(client: FlaskCli
     slot = first(clinic)
     page = details(client, slot).press(KEEP, name="Pat", email="pat@")
     assert (page.status, page.heading, page.problems) == (200, "Your details", {})
-    assert kept(page) == "Kept for you until 9:10 AM"
+    assert kept(page) == "Kept for you until 9:10 AM, Central Standard Time"
     assert {"name": "Pat", "email": "pat@"}.items() <= page.form.fields.items()
     assert slot not in offered(client)
     check = page.press(CONTINUE, **PAT)
@@ -213,10 +213,10 @@ def test_keeping_longer_begins_anew(client: FlaskClient, clinic: Clinic, clock: 
     page = details(client, slot).press(KEEP)
     clock.at += 5 * MINUTE
     longer = page.press(LONGER)
-    assert kept(longer) == "Kept for you until 9:15 AM"
+    assert kept(longer) == "Kept for you until 9:15 AM, Central Standard Time"
     check = longer.press(CONTINUE, **PAT)
     clock.at += 5 * MINUTE
-    assert kept(check.press(LONGER)) == "Kept for you until 9:20 AM"
+    assert kept(check.press(LONGER)) == "Kept for you until 9:20 AM, Central Standard Time"
     with reading(clinic.engine) as session:
         assert len(rows(session, Hold)) == 1
 
@@ -238,7 +238,7 @@ def test_the_same_form_sent_again_finds_its_time_without_the_token(client: Flask
     address, data = page.sent(CONTINUE, **PAT)
     for _ in range(2):
         answer = Page(client, client.post(address, data=data), address)
-        assert (answer.heading, kept(answer)) == ("Is this right?", "Kept for you until 9:10 AM")
+        assert (answer.heading, kept(answer)) == ("Is this right?", "Kept for you until 9:10 AM, Central Standard Time")
     with reading(clinic.engine) as session:
         assert len(rows(session, Hold)) == 1
     booked = client.post(address, data=data | {"step": "book"})
@@ -252,7 +252,7 @@ def test_the_address_of_a_page_may_say_which_hold_it_is_about(client: FlaskClien
     token = hold(client, slot).get_json()["hold"]
     page = details(client, slot, hold=token)
     assert (page.heading, page.form.fields["hold"]) == ("Your details", token)
-    assert kept(page) == "Kept for you until 9:10 AM"
+    assert kept(page) == "Kept for you until 9:10 AM, Central Standard Time"
     for wrong in ("unknown", "%00", "", "a" * 500):
         assert (details(client, slot, hold=wrong).status, details(client, slot, hold=wrong).heading) == (409, HELD)
     assert details(client, slot, hold=f"{token}&hold=x").status == 422

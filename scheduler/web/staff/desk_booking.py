@@ -124,6 +124,7 @@ def times() -> Response:
             _kind_id(kinds, known=patient is not None),
             location_id=place.id,
             therapist_id=asked.chosen("therapist"),
+            language=wishes.spoken(),
             from_=asked.day("from"),
             local=wishes.local_wish(),
             after=_after(),
@@ -131,7 +132,7 @@ def times() -> Response:
             by_staff=True,
         )
         found = availability.search(session, find, now=now)
-        therapists = desk.therapists(session, place)
+        therapists, spoken = desk.therapists(session, place), practice.languages(session)
     seen.note([patient.id] if patient else [], SHOWN)
     today = local_date(now, zone_of(place.time_zone))
     page = render_template(
@@ -141,6 +142,7 @@ def times() -> Response:
         place=place,
         kinds=kinds,
         therapists=therapists,
+        spoken=wishes.languages(spoken, find.language),
         find=find,
         parts=wishes.parts(),
         weekdays=wishes.weekdays(),
