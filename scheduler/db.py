@@ -196,7 +196,7 @@ def dialect_of(source: Source) -> str:
     return source.dialect.name if isinstance(source, Engine) else source.get_bind().dialect.name
 
 
-def ask(source: Source, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row]:
+def ask(source: Source, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> Sequence[Row]:
     """The rows that a statement finds: in the session's transaction, or, of an engine, by itself and quickly.
 
     One statement sees one state without a transaction. Asked of an engine it goes straight to the driver, compiled once
@@ -210,7 +210,7 @@ def ask(source: Source, statement: Select[Any], values: Mapping[str, Any]) -> Se
         return ask(session, statement, values)
 
 
-def _asked_alone(engine: Engine, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row]:
+def _asked_alone(engine: Engine, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> Sequence[Row]:
     connection = engine.raw_connection()
     try:
         return _ready(statement, engine.dialect).rows(engine, connection.dbapi_connection, values)
