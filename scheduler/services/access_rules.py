@@ -6,7 +6,7 @@ after it, both ends included, as search and `access_goal.figures` have it; `goal
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -242,7 +242,7 @@ def same_or_next_day(visits: int, load: float) -> float:
     if load == 0:
         return 1.0
     mean, room = load * visits, 2 * visits
-    above = [0.0, *(_often(lambda n, k=k: poisson(n * mean, n * visits + k) / n) for k in range(1, room))]
+    above = [0.0, *(_above(mean, visits, k) for k in range(1, room))]
     waiting = [1.0]
     for k in range(1, room):
         waiting.append(sum(j * above[j] * waiting[k - j] for j in range(1, k + 1)) / k)
@@ -261,12 +261,15 @@ def _seen(arrivals: Sequence[float], room: int) -> float:
     return room - sum((room - asked) * arrivals[asked] for asked in range(room))
 
 
-def _often(term: Callable[[int], float]) -> float:
-    """The sum of a series from n = 1 on whose terms fall by a factor in the end, until they no longer matter."""
-    total = added = term(1)
-    n = 1
-    while not total or added > NEGLIGIBLE * total:
+def _above(mean: float, visits: int, k: int) -> float:
+    """The sum over all n of the chance that n days ask for k more than they have room for, each by n.
+
+    Most likely it takes k / (visits - mean) days to get there; well beyond, the terms fall by a factor.
+    """
+    total, n = 0.0, 0
+    while True:
         n += 1
-        added = term(n)
+        added = poisson(n * mean, n * visits + k) / n
         total += added
-    return total
+        if n * (visits - mean) > k and added <= NEGLIGIBLE * total:
+            return total

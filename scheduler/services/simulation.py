@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, product
 from random import Random
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
@@ -19,15 +19,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
+from config import PolicyStart
 from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, Location
-from scheduler.services import access_goal, access_rules, planned, practice
+from scheduler.services import access_goal, access_rules, availability, planned, practice
 from scheduler.services.access_rules import Cause
 from scheduler.services.availability import SlotName
 from scheduler.services.windows import Times
 from scheduler.timeline import CELL, DAY, Stretch, first_instant, local_date, working_time, zone_of
 
-HOUR = timedelta(hours=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WARM_UP = 56 * DAY  # from an empty calendar to an ordinary one
 YEAR = 364 * DAY  # whole weeks, so that no weekday counts more than another
 FIRST_ASKED, LAST_ASKED = 7 * 60, 21 * 60  # patients ask at any minute of every day between these, local time
@@ -37,6 +38,7 @@ CONFIDENCE = 0.95
 RUNS, RUN_DAYS = 20, 10_000  # of the queue of one day's capacity
 MANY = 100  # more than the demand of a day ever is above ten times the room
 ON_PAPER = ZoneInfo("America/Chicago")
+PAPER_MINUTES = 60
 A_MONDAY = date(2026, 1, 5)
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS = re.compile(r"\s*([a-z]{3})\s*(?:-\s*([a-z]{3}))?\s+(\S+)\s*-\s*(\S+)\s*")
@@ -68,7 +70,7 @@ class Terms:
 
     @property
     def notice(self) -> timedelta:
-        return self.notice_minutes * timedelta(minutes=1)
+        return self.notice_minutes * MINUTE
 
     @property
     def goal(self) -> timedelta:
@@ -80,7 +82,8 @@ class Terms:
 class Demand:
     """Who asks. Shares are 0 to 1.
 
-    `load` is the visits wanted and not called off, of all that there is room for; `soon` the share that wants to come
+    `load` is the visits wanted and not called off, of all that there is room for, unless `visits` says how many that
+    are on an open day; `soon` the share that wants to come
     as soon as can be; the others wish a day that lies the goal and `lead_days` more ahead, on average, exponentially.
     `cancelled` are called off at any moment before the visit, all alike, and their time is offered again.
     """
@@ -90,6 +93,12 @@ class Demand:
     lead_days: float
     no_shows: float
     cancelled: float
+    visits: float | None = None
+
+    def of_a_day(self, calendar: "Calendar") -> float:
+        """How many ask on a day of the year, open or not."""
+        wanted = self.load * len(calendar.counted) if self.visits is None else self.visits * calendar.open_days
+        return wanted / (YEAR / DAY) / (1 - self.cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +170,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What keeping back so many visits of each day came to."""
+    """What keeping back so many visits of each day came to, as the figures of Year by name.
+
+    `more_idle` and `more_lost` are visits a year above those of the same years with nothing kept back.
+    """
 
     level: int
     figures: dict[str, Estimate | None]
+    more_idle: Estimate
+    more_lost: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +199,29 @@ class Verdict:
     tried: list[Tried]
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """From one local weekday and time to another there is no start in reach, so many times a year."""
+
+    begins: str
+    ends: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Structural:
+    """What an empty calendar says of the goal: the share of a year without a start in reach, and when that is.
+
+    `ceiling` counts quarter hours, see `access_rules.ceiling`; `often` has the gaps by local weekday and time.
+    """
+
+    name: str
+    share: float
+    ceiling: float
+    gaps: list[Times]
+    often: list[Gap]
+
+
 class Calendar:
     """A clinic's places, back to back and by time, and when the goal is measured. The same for every policy."""
 
@@ -201,6 +238,7 @@ class Calendar:
         self.days: dict[date, list[int]] = defaultdict(list)
         for index, start in enumerate(self.starts):
             self.days[local_date(start, clinic.zone)].append(index)
+        self.open_days = len({local_date(self.starts[place], clinic.zone) for place in self.counted})
         empty = [start.starts_at for start in self.empty]
         self.ceiling = access_rules.ceiling(empty, clinic.year, notice=terms.notice, goal=terms.goal)
         self.structural = access_rules.misses(empty, clinic.year, notice=terms.notice, goal=terms.goal)
@@ -229,14 +267,14 @@ class Calendar:
 def requests(calendar: Calendar, demand: Demand, random: Random) -> list[Request]:
     """Whoever asks from the calendar's first day to the end of its year, in order; the same under every policy."""
     clinic, (_, end) = calendar.clinic, calendar.clinic.year
-    a_day = demand.load * len(calendar.counted) / (YEAR / DAY) / (1 - demand.cancelled)
+    a_day = demand.of_a_day(calendar)
     asked = []
     for number in range((end - clinic.begins) // DAY):
         day = local_date(clinic.begins, clinic.zone) + number * DAY
         opens = first_instant(day, FIRST_ASKED, clinic.zone)
         minute = random.expovariate(a_day) if a_day else 1.0
         while minute < 1:
-            at = opens + minute * (LAST_ASKED - FIRST_ASKED) * timedelta(minutes=1)
+            at = opens + minute * (LAST_ASKED - FIRST_ASKED) * MINUTE
             asked.append(_request(calendar, demand, at, random))
             minute += random.expovariate(a_day)
     return asked
@@ -364,27 +402,34 @@ def compare(
     """Play the same years through under each policy: nothing kept back, what the rule says, and `levels`.
 
     Without `levels` some around the rule's are tried. `years` is at least 2; the same seed gives the same answer.
+    `progress` is told how many years were played, and of how many.
     """
     played = [requests(calendar, demand, Random(f"{seed} {year}")) for year in range(years)]
     rule = _rule(calendar, played)
     tried_levels = sorted({0, rule, *(levels or (round(part * rule) for part in TRIED))})
-    tried = []
-    for number, level in enumerate(tried_levels):
-        outcomes = []
-        for year, asked in enumerate(played):
-            outcomes.append(play(calendar, asked, level))
-            progress(number * years + year + 1, len(tried_levels) * years)
-        tried.append(Tried(level, {field.name: _over(outcomes, field.name) for field in fields(Year)}))
-    return _verdict(calendar, rule, tried)
+    outcomes: dict[int, list[Year]] = {level: [] for level in tried_levels}
+    for done, (level, asked) in enumerate(product(tried_levels, played), start=1):
+        outcomes[level].append(play(calendar, asked, level))
+        progress(done, len(tried_levels) * years)
+    return _verdict(calendar, rule, [_tried(level, of_level, outcomes[0]) for level, of_level in outcomes.items()])
+
+
+def _tried(level: int, outcomes: Sequence[Year], without: Sequence[Year]) -> Tried:
+    pairs = list(zip(outcomes, without, strict=True))
+    return Tried(
+        level,
+        {field.name: _over(outcomes, field.name) for field in fields(Year)},
+        more_idle=estimate([with_it.idle - plain.idle for with_it, plain in pairs]),
+        more_lost=estimate([with_it.lost - plain.lost for with_it, plain in pairs]),
+    )
 
 
 def _verdict(calendar: Calendar, rule: int, tried: list[Tried]) -> Verdict:
-    days = {local_date(calendar.starts[place], calendar.clinic.zone) for place in calendar.counted}
     return Verdict(
         name=calendar.clinic.name,
         ceiling=calendar.ceiling,
         places=len(calendar.counted),
-        open_days=len(days),
+        open_days=calendar.open_days,
         rule=rule,
         recommended=next((one.level for one in tried if _attains(one, calendar.terms.target)), None),
         tried=tried,
@@ -424,14 +469,31 @@ def estimate(values: Sequence[float]) -> Estimate:
 def _student(freedom: int) -> float:
     """Student's t for CONFIDENCE, to both sides (Abramowitz and Stegun 26.7.5): to 3 % from 2 degrees of freedom on."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    terms = (
+    terms: tuple[float, ...] = (
         z,
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return sum(term / freedom**power for power, term in enumerate(terms))
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))
+
+
+def structural(clinic: Clinic, terms: Terms) -> Structural:
+    """What the hours alone do to the goal, in a year from the clinic's beginning. Raise Invalid without any hours."""
+    empty = access_rules.empty_plan_starts(clinic.stretches, terms.cells, needling=clinic.needling)
+    if not empty:
+        raise Invalid("location", f"{clinic.name} has no time for such a visit.")
+    starts, period = [start.starts_at for start in empty], (clinic.begins, clinic.begins + YEAR)
+    gaps = access_rules.misses(starts, period, notice=terms.notice, goal=terms.goal)
+    ceiling = access_rules.ceiling(starts, period, notice=terms.notice, goal=terms.goal)
+    return Structural(clinic.name, access_rules.share(gaps, period), ceiling, gaps, _often(gaps, clinic.zone))
+
+
+def _often(gaps: Iterable[Times], zone: ZoneInfo) -> list[Gap]:
+    """The gaps by their local times, the most frequent first."""
+    times = Counter(tuple(f"{edge.astimezone(zone):%a %H:%M}" for edge in gap) for gap in gaps)
+    return [Gap(begins, ends, number) for (begins, ends), number in times.most_common()]
 
 
 def queue(visits: int, load: float, *, seed: int) -> Estimate:
@@ -478,6 +540,17 @@ def _minute(text: str) -> int:
     return minute
 
 
+def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None) -> Terms:
+    """As a new clinic books, visits of PAPER_MINUTES."""
+    return Terms(
+        policy.access_goal_hours,
+        policy.access_target,
+        policy.booking_notice_minutes if notice is None else notice,
+        policy.booking_horizon_days,
+        (minutes or PAPER_MINUTES) * MINUTE // CELL,
+    )
+
+
 def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic:
     """A location of this many therapists who all work the same hours, without holidays, from A_MONDAY in Chicago."""
     begins = first_instant(A_MONDAY, 0, ON_PAPER)
@@ -493,18 +566,40 @@ def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic
     return Clinic("On paper", 0, ON_PAPER, begins, stretches)
 
 
-def clinics(session: Session, kind: AppointmentType, terms: Terms, *, now: datetime) -> list[Clinic]:
-    """Every location that patients can book online, as it is planned from tomorrow on for this kind of visit, by name.
+def clinics(
+    session: Session, location_id: int | None, minutes: int | None, notice: int | None, *, now: datetime
+) -> tuple[list[Clinic], Terms]:
+    """The locations that patients can book online, or one, as planned from tomorrow on for the goal's kind of visit.
 
-    Closures, time off, licences that end and hours that begin later are in it as far as they are known.
+    Closures, time off, licences that end and hours that begin later are in it as far as they are known. Raises Invalid
+    without such a location, and where no visit is for new patients.
     """
+    kind = practice.goal_type(practice.appointment_types(session))
+    if kind is None:
+        raise Invalid("appointment_type", "There is no new-patient type yet that the goal could be about.")
+    places = [place for place in practice.online_locations(session) if location_id in {None, place.id}]
+    if not places:
+        raise Invalid("location", "There is no such location that patients can book online.")
+    terms = _terms(session, kind, minutes, notice, now)
     offering, people = practice.offering(session), [person.id for person in practice.active_therapists(session)]
     until = now + 2 * DAY + WARM_UP + YEAR + terms.horizon_days * DAY
     planned_there = defaultdict[int, list[Stretch]](list)
     for stretch in planned.planned_time(session, people, now, until):
         if offering.allows(kind.id, stretch.therapist_id, stretch.location_id):
             planned_there[stretch.location_id].append(stretch)
-    return [_planned(place, planned_there[place.id], kind, now) for place in practice.online_locations(session)]
+    return [_planned(place, planned_there[place.id], kind, now) for place in places], terms
+
+
+def _terms(session: Session, kind: AppointmentType, minutes: int | None, notice: int | None, now: datetime) -> Terms:
+    policy = practice.policy(session)
+    earliest, latest = availability.bookable_within(policy, kind, now, by_staff=False)
+    return Terms(
+        policy.access_goal_hours,
+        policy.access_target,
+        (earliest - now) // MINUTE if notice is None else notice,
+        (latest - now) // DAY,
+        kind.cells if minutes is None else minutes * MINUTE // CELL,
+    )
 
 
 def _planned(place: Location, stretches: Iterable[Stretch], kind: AppointmentType, now: datetime) -> Clinic:
