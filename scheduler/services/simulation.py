@@ -7,11 +7,11 @@ Seeded, in memory, apart from everything stored. The figures come from the funct
 import heapq
 import re
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from random import Random
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
@@ -303,12 +303,18 @@ class Book:
 
     def offered(self, first: int, last: int, release: int, most: int = access_goal.COUNTED) -> list[int]:
         """The first places on offer from `first` to before `last`, by time: of the kept ones those before `release`."""
-        return sorted(self._from(self.open, first, last, most) + self._from(self.kept, first, min(last, release), most))
+        everybodys = self._from(self.open, first, last, most)
+        if not self.kept or first >= release:
+            return everybodys
+        return sorted(everybodys + self._from(self.kept, first, min(last, release), most))
 
     @staticmethod
-    def _from(free: Sequence[int], first: int, last: int, most: int) -> list[int]:
+    def _from(free: list[int], first: int, last: int, most: int) -> list[int]:
         at = bisect_left(free, first)
-        return [place for place in free[at : at + most] if place < last]
+        found = free[at : at + most]
+        while found and found[-1] >= last:
+            found.pop()
+        return found
 
     def ask(self, request: Request) -> bool:
         """Take the first place that would do; False if there is none."""
@@ -335,16 +341,15 @@ class Book:
 
 def play(calendar: Calendar, asked: Sequence[Request], level: int) -> Year:
     """Play one year through with so many visits of each day kept back."""
-    book, (begin, _) = Book(calendar, level), calendar.clinic.year
+    book, coming = Book(calendar, level), deque(asked)
     missed: list[datetime] = []
     thirds: list[float] = []
-    soon, offered, lost, next_ = 0, 0, 0, 0
+    soon, offered, lost = 0, 0, 0
     for quarter in calendar.quarters:
-        while next_ < len(asked) and asked[next_].at <= quarter.at:
-            request = asked[next_]
-            next_ += 1
+        while coming and coming[0].at <= quarter.at:
+            request = coming.popleft()
             book.call_off(request.at)
-            counts = request.at >= begin
+            counts = request.at >= calendar.clinic.year[0]
             if counts and request.soon:
                 soon += 1
                 offered += bool(book.offered(request.first, request.release, request.release, 1))
@@ -365,10 +370,11 @@ def _measured(calendar: Calendar, book: Book, quarter: Quarter) -> tuple[bool, f
         starts = [calendar.starts[place] for place in places]
         return access_goal.figures(starts, now=quarter.at, goal_hours=calendar.terms.goal_hours)
 
-    everything = len(calendar.starts)
-    public = figures(book.offered(quarter.first, everything, 0))
-    kept = public.within_goal or figures(book.offered(quarter.first, quarter.until, quarter.until)).within_goal
-    return kept, public.third_next_available_hours
+    public = figures(book.offered(quarter.first, len(calendar.starts), 0))
+    if public.within_goal or not book.kept:
+        return public.within_goal, public.third_next_available_hours
+    released = figures(book.offered(quarter.first, quarter.until, quarter.until))
+    return released.within_goal, public.third_next_available_hours
 
 
 def _year(
@@ -515,10 +521,14 @@ def _seen_soon(visits: int, upto: Sequence[float], random: Random) -> float:
 
 def hours(text: str) -> list[OnPaper]:
     """Read hours written like "Mon-Fri 8-18, Sat 8:30-12"; ValueError for what is none."""
-    found = [one for part in text.lower().split(",") for one in _hours(part)]
-    if len({one.weekday for one in found}) < len(found):
-        raise ValueError("names a weekday twice")
+    found = sorted((one for part in text.lower().split(",") for one in _hours(part)), key=_in_the_week)
+    if any(later.weekday == one.weekday and later.opens_minute < one.closes_minute for one, later in pairwise(found)):
+        raise ValueError("has a time twice")
     return found
+
+
+def _in_the_week(hours: OnPaper) -> tuple[int, int]:
+    return hours.weekday, hours.opens_minute
 
 
 def _hours(text: str) -> list[OnPaper]:
