@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import click
 import orjson
+from click.core import ParameterSource
 from flask import Flask
 from flask.cli import AppGroup
 from flask_babel import force_locale
@@ -251,16 +252,20 @@ def _of_a_clinic(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
-    @click.group("simulate", invoke_without_command=True)
+    @click.group("simulate", invoke_without_command=True, context_settings={"show_default": True})
     @_of_a_clinic
-    @click.option("--load", type=click.FloatRange(0.01, 3), help="Visits wanted and kept, of the room there is; 0.9.")
+    @click.option(
+        "--load",
+        type=click.FloatRange(0.01, 3),
+        help="Visits wanted and kept, of all there is room for; 0.9 without it.",
+    )
     @click.option("--visits", type=click.FloatRange(0.01, 5000), help="Instead of --load: such visits an open day.")
     @click.option("--soon", type=SHARE, default=access_rules.USUAL_SHARE, help="The share that wants to come at once.")
     @click.option("--lead-days", type=click.FloatRange(0.1, 90), default=10, help="The others' wait beyond the goal.")
     @click.option("--no-shows", type=SHARE, default=0.10, help="The share that does not come.")
     @click.option("--cancelled", type=click.FloatRange(0, 0.9), default=0.10, help="The share called off in time.")
     @click.option("--protect", "levels", type=click.IntRange(0, 999), multiple=True, help="Visits to keep back a day.")
-    @click.option("--years", type=click.IntRange(2, 200), default=10, help="How many to play through.")
+    @click.option("--years", type=click.IntRange(3, 200), default=10, help="How many to play through.")
     @click.option("--seed", type=int, default=1, help="The same seed gives the same years.")
     @click.pass_context
     def command(
@@ -280,6 +285,7 @@ def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     ) -> None:
         """Play years through: what keeping visits back for short notice gains and costs. Changes nothing."""
         if context.invoked_subcommand is not None:
+            _require_own_options(context)
             return
         if load is not None and visits is not None:
             raise click.UsageError("--load and --visits say the same: give one of them.")
@@ -292,9 +298,22 @@ def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
         else:
             _print_verdicts(verdicts, terms)
 
-    @command.command("structural")
+    command.add_command(_structural(settings, engine, clock))
+    command.add_command(_queue())
+    return command
+
+
+def _require_own_options(context: click.Context) -> None:
+    """Refuse options before the name of a command that would never see them."""
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given:
+        raise click.UsageError(f"Options of {context.invoked_subcommand} go behind its name.")
+
+
+def _structural(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
+    @click.command("structural")
     @_of_a_clinic
-    def structural(as_json: bool, **clinic: Any) -> None:  # noqa: ANN401 the options of _of_a_clinic
+    def command(as_json: bool, **clinic: Any) -> None:  # noqa: ANN401 the options of _of_a_clinic
         """Say when the hours alone leave no start within the goal, with nothing booked."""
         with _spoken():
             found, terms = _simulated(settings, engine, clock, **clinic)
@@ -305,12 +324,16 @@ def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
             for answer in answers:
                 _print_structural(answer, terms)
 
-    @command.command("queue")
+    return command
+
+
+def _queue() -> click.Command:
+    @click.command("queue")
     @click.option("--visits", type=click.IntRange(1, 200), required=True, help="The room of a day.")
     @click.option("--load", type=click.FloatRange(0, 0.99), required=True, help="Demand, of that room.")
     @click.option("--seed", type=int, default=1, help="The same seed gives the same days.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    def queue(visits: int, load: float, seed: int, as_json: bool) -> None:
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON; shares are 0 to 1.")
+    def command(visits: int, load: float, seed: int, as_json: bool) -> None:
         """Say how many are seen the same or the next day if everybody takes the first room: exactly, and by chance."""
         exact, chance = access_rules.same_or_next_day(visits, load), simulation.queue(visits, load, seed=seed)
         if as_json:

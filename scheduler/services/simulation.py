@@ -281,12 +281,14 @@ def requests(calendar: Calendar, demand: Demand, random: Random) -> list[Request
 
 
 def _request(calendar: Calendar, demand: Demand, at: datetime, random: Random) -> Request:
+    """Who wishes a day that cannot be booked yet asks later: when it and what they would take instead can be."""
     terms, soon = calendar.terms, random.random() < demand.soon
     ahead = terms.goal + random.expovariate(1 / demand.lead_days) * DAY if not soon else terms.notice
     leaves = random.random() if random.random() < demand.cancelled else None
     comes = random.random() >= demand.no_shows
     horizon = terms.horizon_days * DAY
-    first, last = calendar.between(at + min(ahead, horizon), at + min(ahead + PATIENCE, horizon))
+    wish = min(ahead, max(horizon - PATIENCE, terms.goal))
+    first, last = calendar.between(at + wish, at + min(wish + PATIENCE, horizon))
     return Request(at, soon, first, last, calendar.between(at, at + terms.goal)[1], leaves, comes)
 
 
@@ -407,10 +409,12 @@ def compare(
 ) -> Verdict:
     """Play the same years through under each policy: nothing kept back, what the rule says, and `levels`.
 
-    Without `levels` some around the rule's are tried. `years` is at least 2; the same seed gives the same answer.
+    Without `levels` some around the rule's are tried. `years` is at least 3; the same seed gives the same answer.
     `progress` is told how many years were played, and of how many.
     """
-    played = [requests(calendar, demand, Random(f"{seed} {year}")) for year in range(years)]
+    played = [
+        requests(calendar, demand, Random(f"{seed} {calendar.clinic.location_id} {year}")) for year in range(years)
+    ]
     rule = _rule(calendar, played)
     tried_levels = sorted({0, rule, *(levels or (round(part * rule) for part in TRIED))})
     outcomes: dict[int, list[Year]] = {level: [] for level in tried_levels}
@@ -468,12 +472,12 @@ def _over(outcomes: Sequence[Year], name: str) -> Estimate | None:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, at least two, and its interval by Student's t."""
+    """The mean of independent values, at least three, and its interval by Student's t."""
     return Estimate(fmean(values), _student(len(values) - 1) * stdev(values) / len(values) ** 0.5)
 
 
 def _student(freedom: int) -> float:
-    """Student's t for CONFIDENCE, to both sides (Abramowitz and Stegun 26.7.5): to 3 % from 2 degrees of freedom on."""
+    """Student's t for CONFIDENCE, to both sides (Abramowitz and Stegun 26.7.5): to 2 % from 2 degrees of freedom on."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     terms: tuple[float, ...] = (
         z,

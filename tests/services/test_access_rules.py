@@ -1,7 +1,7 @@
 """The goal's arithmetic against a recount of clinics by chance, minute by minute, and against known figures."""
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -380,7 +380,7 @@ def test_a_days_queue_equals_the_chain_walked_until_it_stands_still(visits: int,
     demand = [access_rules.poisson(load * visits, asked) for asked in range(60)]
     waiting = {0: 1.0}
     for _ in range(600):
-        tomorrow = Counter[int]()
+        tomorrow = defaultdict[int, float](float)
         for held, often in waiting.items():
             for asked, chance in enumerate(demand):
                 tomorrow[max(held + asked - visits, 0)] += often * chance

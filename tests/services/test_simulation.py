@@ -111,6 +111,14 @@ def test_demand_is_as_much_as_was_said() -> None:
     assert all(one.at <= later.at for one, later in pairwise(asked(1)))
 
 
+def test_nobody_asks_for_what_cannot_be_booked_yet() -> None:
+    near = calendar(terms=replace(TERMS, horizon_days=10))
+    for one in simulation.requests(near, BUSY, Random(1)):
+        assert one.first < one.last
+        assert near.starts[one.last - 1] <= one.at + 10 * DAY
+    assert simulation.play(near, simulation.requests(near, BUSY, Random(1)), 0).lost < 0.05 * len(near.counted)
+
+
 def test_visits_a_day_say_the_same_as_a_load() -> None:
     room = len(calendar().counted) / calendar().open_days
     by_visits = replace(BUSY, load=0.1, visits=0.9 * room)
@@ -157,7 +165,7 @@ def test_each_day_keeps_back_as_many_as_were_asked_or_all_it_has() -> None:
 
 @cache
 def compared(seed: int = 1, levels: tuple[int, ...] = (2,)) -> Verdict:
-    return simulation.compare(calendar(), BUSY, years=2, seed=seed, levels=levels)
+    return simulation.compare(calendar(), BUSY, years=3, seed=seed, levels=levels)
 
 
 def test_at_ninety_percent_load_protection_keeps_the_goal_that_is_missed_without_it() -> None:
@@ -185,7 +193,7 @@ def test_what_protection_costs_is_told_from_the_same_years() -> None:
 def test_the_same_seed_gives_the_same_years_and_another_gives_others() -> None:
     never_soon = replace(BUSY, soon=0.0)  # so that only nothing kept back is tried
     one, same, other = (
-        simulation.compare(calendar("Mon 8-10"), never_soon, years=2, seed=seed, levels=(0,)) for seed in (1, 1, 2)
+        simulation.compare(calendar("Mon 8-10"), never_soon, years=3, seed=seed, levels=(0,)) for seed in (1, 1, 2)
     )
     assert [tried.level for tried in one.tried] == [0]
     assert one == same
@@ -196,17 +204,17 @@ def test_progress_is_told_for_every_year_and_levels_are_tried_around_the_rule() 
     quiet = calendar("Mon 8-10")
     told: list[tuple[int, int]] = []
     verdict = simulation.compare(
-        quiet, replace(BUSY, soon=1.0), years=2, seed=1, progress=lambda done, total: told.append((done, total))
+        quiet, replace(BUSY, soon=1.0), years=3, seed=1, progress=lambda done, total: told.append((done, total))
     )
     levels = [tried.level for tried in verdict.tried]
     assert levels == sorted({0, verdict.rule, *(round(part * verdict.rule) for part in simulation.TRIED)})
-    assert told == [(done, 2 * len(levels)) for done in range(1, 2 * len(levels) + 1)]
+    assert told == [(done, 3 * len(levels)) for done in range(1, 3 * len(levels) + 1)]
     assert verdict.recommended is None  # one day a week keeps no promise of 48 hours, whatever it keeps back
 
 
 def test_the_rule_counts_the_days_between_for_the_next_open_day() -> None:
     """Two open days a week: the demand at short notice of the days between comes together on each."""
-    verdict = simulation.compare(calendar("Mon 8-18, Thu 8-18"), replace(BUSY, soon=0.5), years=2, seed=1, levels=(1,))
+    verdict = simulation.compare(calendar("Mon 8-18, Thu 8-18"), replace(BUSY, soon=0.5), years=3, seed=1, levels=(0,))
     a_day = 0.5 * 0.9 * 10 / 0.9
     poisson = access_rules.protection_level([], target=0.9, usual=a_day, least=0, most=10)
     assert abs(verdict.rule - poisson) <= 1
@@ -215,13 +223,11 @@ def test_the_rule_counts_the_days_between_for_the_next_open_day() -> None:
 # --- statistics
 
 
-@pytest.mark.parametrize(
-    ("values", "t"), [(2, 12.706), (3, 4.303), (4, 3.182), (5, 2.776), (10, 2.262), (20, 2.093), (200, 1.972)]
-)
+@pytest.mark.parametrize(("values", "t"), [(3, 4.303), (4, 3.182), (5, 2.776), (10, 2.262), (20, 2.093), (200, 1.972)])
 def test_intervals_are_students(values: int, t: float) -> None:
     found = simulation.estimate([float(n % 2) for n in range(values)])
     spread = (sum((n % 2 - found.mean) ** 2 for n in range(values)) / (values - 1)) ** 0.5
-    assert found.within / (spread / values**0.5) == pytest.approx(t, rel=0.45 if values == 2 else 0.02)
+    assert found.within / (spread / values**0.5) == pytest.approx(t, rel=0.02)
 
 
 @pytest.mark.parametrize(("visits", "load", "seen"), [(8, 0.90, 0.9295), (8, 0.95, 0.7355), (24, 0.95, 0.9748)])
