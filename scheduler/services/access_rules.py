@@ -5,6 +5,7 @@ clock hours, nights and closed days included. A start within reach of a moment l
 after it, both ends included, as search and `access_goal.figures` have it; `goal` is the nearer of goal and horizon.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,9 +166,9 @@ def open_days_deadline(now: datetime, dates: Sequence[date], zone: ZoneInfo, *, 
     The end of the n-th open local date after today's, with n the goal's hours in whole days, rounded up: 48 hours are
     "within two working days". It is told beside the strict clock hours, never instead of them.
     """
-    after = [day for day in dates if day > local_date(now, zone)]
-    nth = -(-goal_hours // GOAL_DAY_HOURS)
-    return first_instant(after[nth - 1] + DAY, 0, zone) if len(after) >= nth else None
+    days = -(-goal_hours // GOAL_DAY_HOURS)
+    nth = bisect_right(dates, local_date(now, zone)) + days - 1
+    return first_instant(dates[nth] + DAY, 0, zone) if nth < len(dates) else None
 
 
 def protection_level(demand: Collection[int], *, target: float, usual: float, least: int, most: int) -> int:
