@@ -48,6 +48,7 @@ from scheduler.services import (
     opening,
     practice,
     reasons,
+    simulated_clinics,
     simulation,
     verify,
 )
@@ -58,7 +59,8 @@ from scheduler.services.availability import SlotName
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
 from scheduler.services.reasons import Question, Reason
-from scheduler.services.simulation import Clinic, Demand, Terms
+from scheduler.services.simulated_clinics import Clinic, Terms
+from scheduler.services.simulation import Demand
 from scheduler.timeline import first_instant, zone_of
 from scheduler.web import shapes
 from scheduler.web.reasons import sentence
@@ -362,13 +364,13 @@ def _simulated(
     if hours is not None:
         if location is not None:
             raise click.UsageError("--location is in the database: leave it or --hours out.")
-        weekly = _accepted("--hours", simulation.hours, hours)
-        terms = simulation.terms_on_paper(settings.policy, minutes, notice)
-        return [simulation.on_paper(weekly, therapists or 1, terms)], terms
+        weekly = _accepted("--hours", simulated_clinics.hours, hours)
+        terms = simulated_clinics.terms_on_paper(settings.policy, minutes, notice)
+        return [simulated_clinics.on_paper(weekly, therapists or 1, terms)], terms
     if therapists is not None:
         raise click.UsageError("--therapists goes with --hours: the database has its own.")
     with reading(engine) as session:
-        return simulation.clinics(session, location, minutes, notice, now=clock.now())
+        return simulated_clinics.clinics(session, location, minutes, notice, now=clock.now())
 
 
 def _played(

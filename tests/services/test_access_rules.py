@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scheduler.services import access_goal, access_rules
 from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.availability import SlotName
-from scheduler.services.simulation import OnPaper
+from scheduler.services.simulated_clinics import OnPaper
 from scheduler.services.windows import Times
 from scheduler.timeline import DAY, Stretch, first_instant, working_time
 

@@ -14,8 +14,9 @@ from sqlalchemy import select
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, AppointmentTypeTherapist, Closure, Location
-from scheduler.services import access_rules, simulation
-from scheduler.services.simulation import YEAR, Calendar, Clinic, Demand, OnPaper, Request, Terms, Verdict
+from scheduler.services import access_rules, simulated_clinics, simulation
+from scheduler.services.simulated_clinics import WARM_UP, YEAR, Clinic, OnPaper, Terms
+from scheduler.services.simulation import Calendar, Demand, Request, Verdict
 from scheduler.timeline import DAY
 from tests import clinic as tests_clinic
 
@@ -26,7 +27,7 @@ BUSY = Demand(load=0.9, soon=0.15, lead_days=10, no_shows=0.1, cancelled=0.1)
 
 @cache
 def calendar(hours: str = "Mon-Sat 8-18", therapists: int = 1, terms: Terms = TERMS) -> Calendar:
-    return Calendar(simulation.on_paper(simulation.hours(hours), therapists, terms), terms)
+    return Calendar(simulated_clinics.on_paper(simulated_clinics.hours(hours), therapists, terms), terms)
 
 
 @cache
@@ -240,7 +241,7 @@ def test_the_queue_by_chance_has_the_exact_figure_in_its_interval(visits: int, l
 
 
 def test_hours_are_read_as_they_are_written() -> None:
-    assert simulation.hours("Sat 8:30-12, mon-Tue 8-12,Mon - Tue 13 - 24") == [
+    assert simulated_clinics.hours("Sat 8:30-12, mon-Tue 8-12,Mon - Tue 13 - 24") == [
         OnPaper(0, 480, 720),
         OnPaper(0, 780, 1440),
         OnPaper(1, 480, 720),
@@ -269,7 +270,7 @@ def test_hours_are_read_as_they_are_written() -> None:
 )
 def test_hours_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        simulation.hours(text)
+        simulated_clinics.hours(text)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_the_structural_share_of_hours_on_paper_is_the_known_one(
     hours: str, minutes: int, notice: int, share: float
 ) -> None:
     terms = replace(TERMS, cells=minutes // 15, notice_minutes=notice)
-    answer = simulation.structural(simulation.on_paper(simulation.hours(hours), 2, terms), terms)
+    answer = simulation.structural(simulated_clinics.on_paper(simulated_clinics.hours(hours), 2, terms), terms)
     assert round(answer.share, 3) == share
     if share:
         assert [(gap.begins, gap.ends, gap.times) for gap in answer.often] == [
@@ -291,7 +292,7 @@ def test_the_structural_share_of_hours_on_paper_is_the_known_one(
 
 def test_a_visit_longer_than_any_day_has_no_room() -> None:
     terms = replace(TERMS, cells=12)
-    short = simulation.on_paper(simulation.hours("Mon-Fri 8-10"), 1, terms)
+    short = simulated_clinics.on_paper(simulated_clinics.hours("Mon-Fri 8-10"), 1, terms)
     for asked_of in (Calendar, simulation.structural):
         with pytest.raises(Invalid, match="has no time for such a visit"):
             asked_of(short, terms)
@@ -299,7 +300,7 @@ def test_a_visit_longer_than_any_day_has_no_room() -> None:
 
 def read(clinic: tests_clinic.Clinic, location_id: int | None = None) -> tuple[list[Clinic], Terms]:
     with reading(clinic.engine) as session:
-        return simulation.clinics(session, location_id, None, None, now=clinic.clock.now())
+        return simulated_clinics.clinics(session, location_id, None, None, now=clinic.clock.now())
 
 
 def worked(found: Clinic) -> set[date]:
@@ -316,7 +317,7 @@ def test_a_clinic_is_read_as_it_is_planned(clinic: tests_clinic.Clinic) -> None:
     assert terms == TERMS
     assert (found.name, found.zone) == ("Springfield", ZoneInfo("America/Chicago"))
     assert found.begins.astimezone(found.zone).isoformat() == "2026-11-24T00:00:00-06:00"
-    days = [date(2026, 11, 24) + n * DAY for n in range((simulation.WARM_UP + YEAR) // DAY + TERMS.horizon_days)]
+    days = [date(2026, 11, 24) + n * DAY for n in range((WARM_UP + YEAR) // DAY + TERMS.horizon_days)]
     assert worked(found) >= {day for day in days if day.weekday() < 5 and day != holiday}
     assert {day for day in worked(found) if day.weekday() >= 5 or day == holiday} == set()
     assert {one.cells for one in found.stretches[:-1]} == {9 * 4}
@@ -348,7 +349,7 @@ def test_a_visit_has_the_notice_and_the_length_of_its_kind_unless_others_are_ask
     assert terms == Terms(goal_hours=48, target=0.9, notice_minutes=120, horizon_days=30, cells=5)
     assert found.needling
     with reading(clinic.engine) as session:
-        _, asked_for = simulation.clinics(session, None, 30, 0, now=clinic.clock.now())
+        _, asked_for = simulated_clinics.clinics(session, None, 30, 0, now=clinic.clock.now())
     assert asked_for == replace(terms, notice_minutes=0, cells=2)
 
 
