@@ -7,7 +7,7 @@ Seeded, in memory, apart from everything stored. The figures come from the funct
 import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from itertools import accumulate, product
@@ -19,7 +19,6 @@ from zoneinfo import ZoneInfo
 from scheduler.errors import Invalid
 from scheduler.services import access_goal, access_rules
 from scheduler.services.access_rules import Cause
-from scheduler.services.availability import SlotName
 from scheduler.services.simulated_clinics import YEAR, Clinic, Terms
 from scheduler.services.windows import Times
 from scheduler.timeline import CELL, DAY, first_instant, local_date
@@ -101,7 +100,7 @@ class Year:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over years, and how far to either side of it the truth lies with CONFIDENCE; None with nothing to tell."""
+    """A mean over years, and how far to either side of it the truth lies with CONFIDENCE."""
 
     mean: float
     within: float
@@ -169,6 +168,7 @@ class Calendar:
         self.clinic, self.terms = clinic, terms
         self.empty = access_rules.empty_plan_starts(clinic.stretches, terms.cells, needling=clinic.needling)
         self.places = access_rules.back_to_back(self.empty, terms.cells)
+        self.index = {place: index for index, place in enumerate(self.places)}
         self.starts = [place.starts_at for place in self.places]
         begin, end = clinic.year
         self.counted = range(bisect_left(self.starts, begin), bisect_left(self.starts, end))
@@ -190,17 +190,8 @@ class Calendar:
 
     def kept_back(self, level: int) -> set[int]:
         """The places that are kept back when each day keeps back so many visits."""
-        return {
-            index
-            for of_day in self.days.values()
-            for index in self._of(
-                of_day, access_rules.keep_back([self.places[i] for i in of_day], level, self.terms.cells)
-            )
-        }
-
-    def _of(self, of_day: Sequence[int], chosen: Sequence[SlotName]) -> Iterator[int]:
-        kept = set(chosen)
-        return (index for index in of_day if self.places[index] in kept)
+        days = ([self.places[index] for index in of_day] for of_day in self.days.values())
+        return {self.index[place] for day in days for place in access_rules.keep_back(day, level, self.terms.cells)}
 
 
 def requests(calendar: Calendar, demand: Demand, random: Random) -> list[Request]:
