@@ -342,7 +342,9 @@ def _queue() -> click.Command:
             click.echo(orjson.dumps({"exact": exact, "by_chance": chance}, option=orjson.OPT_INDENT_2))
         else:
             click.echo(f"{visits} visits a day at load {load:g}: seen the same or the next day {exact:.2%}")
-            click.echo(f"By chance: {chance.mean:.2%} ± {chance.within:.2%} ({simulation.CONFIDENCE:.0%} confidence)")
+            click.echo(
+                f"By chance: {chance.mean:.2%} ± {chance.within:.2%} ({simulation.QUEUE_CONFIDENCE:.0%} confidence)"
+            )
 
     return command
 

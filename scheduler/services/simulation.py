@@ -28,6 +28,7 @@ FIRST_ASKED, LAST_ASKED = 7 * 60, 21 * 60  # patients ask at any minute of every
 PATIENCE = 7 * DAY  # how much later than wished a visit may be before the patient goes elsewhere
 TRIED = (0.25, 0.5, 0.75, 1.0, 1.25)  # the levels that are tried, as parts of what the newsvendor rule says
 CONFIDENCE = 0.95
+QUEUE_CONFIDENCE = 0.99  # it checks an exact figure: seldom shall it cast doubt on a right one
 RUNS, RUN_DAYS = 20, 10_000  # of the queue of one day's capacity
 MANY = 100  # more than the demand of a day ever is above ten times the room
 
@@ -100,7 +101,7 @@ class Year:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over years, and how far to either side of it the truth lies with CONFIDENCE."""
+    """A mean over years, and how far to either side of it the truth lies, with CONFIDENCE unless said."""
 
     mean: float
     within: float
@@ -401,14 +402,14 @@ def _over(outcomes: Sequence[Year], name: str) -> Estimate | None:
     return estimate(values) if len(values) == len(outcomes) else None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """The mean of independent values, at least three, and its interval by Student's t."""
-    return Estimate(fmean(values), _student(len(values) - 1) * stdev(values) / len(values) ** 0.5)
+    return Estimate(fmean(values), _student(len(values) - 1, confidence) * stdev(values) / len(values) ** 0.5)
 
 
-def _student(freedom: int) -> float:
-    """Student's t for CONFIDENCE, to both sides (Abramowitz and Stegun 26.7.5): to 2 % from 2 degrees of freedom on."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+def _student(freedom: int, confidence: float) -> float:
+    """Student's t, to both sides (Abramowitz and Stegun 26.7.5): to 2 % from 2 degrees of freedom on."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     terms: tuple[float, ...] = (
         z,
         (z**3 + z) / 4,
@@ -437,9 +438,14 @@ def _often(gaps: Iterable[Times], zone: ZoneInfo) -> list[Gap]:
 
 
 def queue(visits: int, load: float, *, seed: int) -> Estimate:
-    """`access_rules.same_or_next_day` found by chance: independent runs of many days, after as many to warm up."""
+    """`access_rules.same_or_next_day` found by chance: independent runs of many days, after as many to warm up.
+
+    The interval is that of QUEUE_CONFIDENCE.
+    """
     upto = list(accumulate(access_rules.poisson(load * visits, asked) for asked in range(visits * 10 + MANY)))
-    return estimate([_seen_soon(visits, upto, Random(f"{seed} {run}")) for run in range(RUNS)])
+    return estimate(
+        [_seen_soon(visits, upto, Random(f"{seed} {visits} {load} {run}")) for run in range(RUNS)], QUEUE_CONFIDENCE
+    )
 
 
 def _seen_soon(visits: int, upto: Sequence[float], random: Random) -> float:
