@@ -50,7 +50,8 @@ REFUSALS: dict[type[NotBookable], str] = {
 }
 
 
-class SlotName(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SlotName:
     """A start of one therapist at one location; written as an opaque id that stays the same through bookings."""
 
     therapist_id: int
