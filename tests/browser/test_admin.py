@@ -199,6 +199,7 @@ def test_time_off_is_asked_for_and_approved_and_a_holiday_closes(
         if javascript:
             is_clean(admin)
         admin.follows(admin.page.get_by_role("button", name="Save"))
+        admin.opens("/admin/time-off")  # where visits are hit it leads to them
         expect(asked).to_contain_text("Approved")
         admin.presses("Closures")
         admin.presses("Public holidays")

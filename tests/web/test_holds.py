@@ -309,7 +309,7 @@ def test_a_time_lost_after_the_hold_ran_out_offers_others(
 def test_past_the_limits_booking_goes_on_without_a_word(
     client: FlaskClient, clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holds, "ONE_IN", 10_000)
+    monkeypatch.setattr(holds, "HELD_ONE_IN", 10_000)
     page = details(client, first(clinic)).press(KEEP)
     assert (page.status, kept(page), page.problems) == (200, "", {})
     check = page.press(CONTINUE, **PAT)
