@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from threading import Lock
+from time import monotonic, sleep
 from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import (
@@ -39,7 +40,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from scheduler.errors import ClinicError, ConstraintViolated, SlotTaken, Unavailable
 from scheduler.timeline import EPOCH
 
-SQLITE_WAIT_SECONDS = 5
+SQLITE_WAIT_SECONDS, LOOK_AGAIN_SECONDS = 5, 0.001
+WRITE = "BEGIN IMMEDIATE"
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -158,7 +160,29 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 SQLAlchemy's event passes its own class
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    begin = connection.get_execution_options().get("sqlite_begin", "BEGIN")
+    if begin == WRITE:
+        _wait_to_write(connection.connection.dbapi_connection)
+    else:
+        connection.exec_driver_sql(begin)
+
+
+def _wait_to_write(driver: sqlite3.Connection) -> None:
+    """Begin to write as soon as nobody else does: SQLite itself would look again after up to a tenth of a second."""
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        until = monotonic() + SQLITE_WAIT_SECONDS
+        while True:
+            try:
+                driver.execute(WRITE)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                    raise
+                sleep(LOOK_AGAIN_SECONDS)
+            else:
+                return
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_SECONDS * 1000}")
 
 
 @contextmanager
@@ -185,7 +209,7 @@ def _readers(engine: Engine) -> Engine:
 
 @lru_cache(maxsize=8)
 def _writers(engine: Engine) -> Engine:
-    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    return engine.execution_options(sqlite_begin=WRITE)
 
 
 Source = Session | Engine  # a transaction, or a database to be asked one thing without any

@@ -4,8 +4,9 @@ Any number of workers may run: every step is safe twice and beside its twin.
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import sleep
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -16,13 +17,16 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, holds, license_ends, limits, sign_in, slots
+from scheduler.services import access_goal, booking, health, holds, license_ends, limits, planning, sign_in
+from scheduler.services.planning import Due
+from scheduler.services.slots import Changes
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
 HEARTBEAT_SECONDS = 15
 SWEEP_SECONDS = 15  # so that a hold's time is back on offer well within a minute of its expiry
 PLAN_SECONDS = 15 * 60
+PAUSE_SECONDS = 0.003  # between two steps of the planner, so that whoever waits for the database gets it
 TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
@@ -85,29 +89,31 @@ class Worker:
             sign_in.forget_old_tries(session, now=self.clock.now())
 
 
-def plan_slots(engine: Engine, clock: Clock) -> slots.Changes:
+def plan_slots(engine: Engine, clock: Clock) -> Changes:
     """Extend and mend every calendar, in transactions so short that no booking waits long."""
     with reading(engine) as session:
-        therapist_ids = slots.therapists(session)
-    changed = slots.Changes()
-    for therapist_id in therapist_ids:
-        try:
-            changed += _plan(engine, clock, therapist_id)
-        except Exception:  # one calendar that cannot be planned must not stop the others
-            log.exception("calendar_not_planned", therapist_id=therapist_id)
-    if changed != slots.Changes():
+        due = planning.due(session, now=clock.now())
+    changed = sum((_plan(engine, clock, calendars) for calendars in due), Changes())
+    if changed != Changes():
         log.info("slots_planned", added=changed.added, removed=changed.removed)
     return changed
 
 
-def _plan(engine: Engine, clock: Clock, therapist_id: int) -> slots.Changes:
-    now = clock.now()
-    with reading(engine) as session:
-        windows = slots.work_ahead(session, therapist_id, now=now)
-    changed = slots.Changes()
-    for window in windows:
+def _plan(engine: Engine, clock: Clock, calendars: Sequence[Due]) -> Changes:
+    changed = Changes()
+    try:
+        with reading(engine) as session:
+            steps = planning.steps(session, calendars, now=clock.now())
+        for step in steps:
+            with transaction(engine) as session:
+                changed += planning.do(session, step, now=clock.now())
+            sleep(PAUSE_SECONDS)
         with transaction(engine) as session:
-            changed += slots.plan_ahead(session, therapist_id, window, now=now)
+            planning.note(session, calendars)
+    except Exception:  # one calendar that cannot be planned must not stop the others
+        if len(calendars) > 1:
+            return sum((_plan(engine, clock, [one]) for one in calendars), changed)
+        log.exception("calendar_not_planned", therapist_id=calendars[0].therapist_id)
     return changed
 
 

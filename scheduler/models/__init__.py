@@ -28,7 +28,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import Closure, Slot, TimeOff, Wish, WorkingHours
+from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, Wish, WorkingHours
 
 __all__ = [
     "AccessRequest",
@@ -43,6 +43,7 @@ __all__ = [
     "AuditEvent",
     "BookingCount",
     "CalendarFeed",
+    "CalendarPlan",
     "Channel",
     "ChannelState",
     "ClinicPolicy",

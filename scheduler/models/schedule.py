@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base, one_of
 
-FREE = text("fit > 0")
+FREE, FREE_TWO = text("fit > 0"), text("fit > 1")
 DAY_MINUTES = 24 * 60
 
 
@@ -149,6 +149,10 @@ class Slot(Base):
             "ix_slot_free_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling",
             sqlite_where=FREE, postgresql_where=FREE,
         ),
+        Index(  # where a full calendar has gaps of one cell only, hardly any cell is in it
+            "ix_slot_free_two_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling",
+            sqlite_where=FREE_TWO, postgresql_where=FREE_TWO,
+        ),
         Index(
             "ix_slot_appointment", "appointment_id",
             sqlite_where=text("appointment_id IS NOT NULL"), postgresql_where=text("appointment_id IS NOT NULL"),
@@ -161,3 +165,17 @@ class Slot(Base):
     appointment_id: Mapped[UUID | None]
     fit: Mapped[int]
     needling: Mapped[bool]
+
+
+class CalendarPlan(Base):
+    """What a therapist's cells were last made from, until when: a note of the planner, which goes by it.
+
+    `basis` is a hash of all rows that the calendar follows from. All of it was last compared at `compared_at`.
+    """
+
+    __tablename__ = "calendar_plan"
+    __table_args__ = (CheckConstraint("length(basis) > 0", name="basis_given"),)
+    therapist_id: Mapped[int] = mapped_column(ForeignKey("therapist.id"), primary_key=True)
+    basis: Mapped[str]
+    until: Mapped[datetime]
+    compared_at: Mapped[datetime]

@@ -91,16 +91,17 @@ def open_starts(shape: Shape) -> Select[int, int]:
 def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
     """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
 
-    The number of cells stands as a literal and `fit > 0` as that very term: PostgreSQL's generic plan needs both to
-    use the partial index.
+    The number of cells stands as a literal, and `fit > 0` and `fit > 1` as those very terms: PostgreSQL's generic plan
+    and SQLite need them to use the partial indices.
     """
     enough: ColumnElement[int] = literal_column(str(shape.cells))
+    two = Slot.fit > literal_column("1") if shape.cells > 1 else true()
     return {
         TooSoon: Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
         TooLate: Slot.starts_at <= bindparam("latest", type_=UtcDateTime()),
         NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
         **({NotOffered: limited(shape)} if shape.limits else {}),
-        SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
+        SlotTaken: and_(Slot.fit > literal_column("0"), two, Slot.fit >= enough),
     }
 
 

@@ -36,7 +36,7 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import accounts, audit, explainer, practice, slots
+from scheduler.services import accounts, audit, explainer, planning, practice, slots
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.planned import planned_time
@@ -130,6 +130,8 @@ def fill(session: Session, clinic: DemoClinic, *, keys: Keyring, now: datetime, 
         _book(session, chunk, clinic, chance, keys, now, end)
         slots.refit(session, chunk, now, end)
         progress(min(first + THERAPISTS_A_CHUNK, len(therapist_ids)), len(therapist_ids))
+    for calendars in planning.due(session, now=now):
+        planning.note(session, calendars)
     _people(session, session.get_one(Therapist, therapist_ids[0]), now)
     session.flush()
 

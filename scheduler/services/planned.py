@@ -4,13 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from scheduler.db import Base
 from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
 from scheduler.services import licensing
+from scheduler.services.licensing import Licences
 from scheduler.timeline import (
     DAY,
     Stretch,
@@ -55,41 +59,98 @@ class Away:
         return _times(self.off.get(therapist_id, ()), zone)
 
 
+class Post(NamedTuple):
+    """Hours at an active location, with what of the location matters to them."""
+
+    hours: WorkingHours
+    state: str
+    zone_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Every row that the working time of some therapists within a window follows from."""
+
+    posts: dict[int, list[Post]]
+    licences: Licences
+    away: Away
+
+    @classmethod
+    def read(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Rows":
+        """What [start, end) needs. As many queries at any size."""
+        found = session.execute(
+            select(WorkingHours, Location.state, Location.time_zone)
+            .join(Location, Location.id == WorkingHours.location_id)
+            .join(Therapist, Therapist.id == WorkingHours.therapist_id)
+            .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
+            .order_by(WorkingHours.id)
+        )
+        posts = defaultdict[int, list[Post]](list)
+        for row in found:
+            posts[row[0].therapist_id].append(Post(*row))
+        licences = licensing.licences_of(session, therapist_ids)
+        return cls(posts, licences, Away.near(session, therapist_ids, start - 3 * DAY, end))
+
+    def time(self, therapist_ids: Iterable[int], start: datetime, end: datetime) -> list[Stretch]:
+        """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
+        posts = [post for therapist_id in therapist_ids for post in self.posts.get(therapist_id, ())]
+        zones = {post.hours.location_id: zone_of(post.zone_name) for post in posts}
+        licensed = (piece for post in posts for piece in self._licensed(post, start, end))
+        worked = (
+            rest
+            for piece in disjoint(licensed)
+            for rest in without(
+                piece,
+                self.away.closed(piece.location_id, zones[piece.location_id])
+                + self.away.absent(piece.therapist_id, zones[piece.location_id]),
+            )
+        )
+        in_window = (clipped(piece, start, end) for piece in worked)
+        return [piece for piece in in_window if piece is not None]
+
+    def _licensed(self, post: Post, start: datetime, end: datetime) -> Iterator[Stretch]:
+        hours, zone = post.hours, zone_of(post.zone_name)
+        for from_, until in _daily_pieces(hours, zone, start, end):
+            day = local_date(from_, zone)
+            if self.licences.may_treat(hours.therapist_id, post.state, day):
+                needling = self.licences.may_needle(hours.therapist_id, post.state, day)
+                yield Stretch(hours.therapist_id, hours.location_id, from_, until, needling)
+
+    def bases(self, therapist_ids: Iterable[int]) -> dict[int, str]:
+        """For each therapist a text that changes with any of the rows that their working time follows from."""
+        closures = {place: _values(each) for place, each in self.away.closures.items()}
+        held = defaultdict[int, list[object]](list)
+        for (whose, kind, state), periods in self.licences.periods.items():
+            held[whose].append((kind, state, sorted(periods)))
+        rules = {state: _values(each) for state, each in self.licences.rules.items()}
+        return {
+            whose: sha256(
+                repr((self._at_work(whose, closures, rules), sorted(held[whose], key=repr))).encode()
+            ).hexdigest()
+            for whose in therapist_ids
+        }
+
+    def _at_work(self, whose: int, closures: dict[int, Any], rules: dict[str, Any]) -> object:
+        posts = self.posts.get(whose, ())
+        places = sorted({post.hours.location_id for post in posts})
+        states = sorted({post.state for post in posts})
+        return (
+            _values(post.hours for post in posts),
+            [(post.state, post.zone_name) for post in posts],
+            [closures.get(place) for place in places],
+            [rules.get(state) for state in states],
+            _values(self.away.off.get(whose, ())),
+        )
+
+
+def _values(rows: Iterable[Base]) -> list[tuple[Any, ...]]:
+    """The rows' columns, always in the same order of the rows."""
+    return sorted(tuple(getattr(row, column.key) for column in inspect(type(row)).columns) for row in rows)
+
+
 def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
-    """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
-    licences = licensing.licences_of(session, therapist_ids)
-    away = Away.near(session, therapist_ids, start - 3 * DAY, end)
-    rows = session.execute(
-        select(WorkingHours, Location.state, Location.time_zone)
-        .join(Location, Location.id == WorkingHours.location_id)
-        .join(Therapist, Therapist.id == WorkingHours.therapist_id)
-        .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
-        .order_by(WorkingHours.id)
-    ).all()
-    pieces = (
-        Stretch(
-            hours.therapist_id,
-            hours.location_id,
-            from_,
-            until,
-            licences.may_needle(hours.therapist_id, state, local_date(from_, zone_of(time_zone))),
-        )
-        for hours, state, time_zone in rows
-        for from_, until in _daily_pieces(hours, zone_of(time_zone), start, end)
-        if licences.may_treat(hours.therapist_id, state, local_date(from_, zone_of(time_zone)))
-    )
-    zones = {hours.location_id: zone_of(time_zone) for hours, _, time_zone in rows}
-    worked = (
-        rest
-        for piece in disjoint(pieces)
-        for rest in without(
-            piece,
-            away.closed(piece.location_id, zones[piece.location_id])
-            + away.absent(piece.therapist_id, zones[piece.location_id]),
-        )
-    )
-    in_window = (clipped(piece, start, end) for piece in worked)
-    return [piece for piece in in_window if piece is not None]
+    """The working time of therapists as the rows now have it; see `Rows.time`."""
+    return Rows.read(session, therapist_ids, start, end).time(therapist_ids, start, end)
 
 
 def _daily_pieces(

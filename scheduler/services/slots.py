@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from sqlalchemy import (
@@ -32,13 +32,8 @@ from sqlalchemy.orm import Session
 from scheduler.db import UtcDateTime
 from scheduler.errors import SlotTaken
 from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Slot, Therapist
-from scheduler.services import practice
-from scheduler.services.planned import planned_time
-from scheduler.timeline import (
-    CELL,
-    DAY,
-    next_cell,
-)
+from scheduler.services.planned import Rows, planned_time
+from scheduler.timeline import CELL, DAY, Stretch, next_cell
 
 CELLS_A_STATEMENT = 500
 WINDOW = 21 * DAY  # some 800 cells: under 20 ms on SQLite, so no booking waits long behind the job
@@ -211,31 +206,69 @@ def free(session: Session, appointment: Appointment, *, now: datetime) -> None:
 
 
 def replan(
-    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime, *, now: datetime
+    session: Session,
+    therapist_ids: Collection[int],
+    start: datetime,
+    end: datetime,
+    *,
+    now: datetime,
+    stretches: Sequence[Stretch] | None = None,
 ) -> Changes:
-    """Bring the cells of locked therapists in [start, end) in line with hours and licences; taken cells stay."""
-    changes = plan_cells(session, therapist_ids, start, end, now=now)
+    """Bring the cells of locked therapists in [start, end) in line with hours and licences; taken cells stay.
+
+    Whoever knows already what is planned in all of the window gives it as `stretches`.
+    """
+    changes = plan_cells(session, therapist_ids, start, end, now=now, stretches=stretches)
     refit(session, therapist_ids, start, end)
     return changes
 
 
+def fill(
+    session: Session, therapist_ids: Collection[int], stretches: Sequence[Stretch], start: datetime, end: datetime
+) -> Changes | None:
+    """Make the cells of [start, end) where locked therapists have none there yet; None, and nothing done, if one has.
+
+    `stretches` are all that is planned there. Much quicker than `replan`: nothing can differ, and what fits follows
+    from the stretches, but where a neighbour goes on.
+    """
+    there = select(Slot.starts_at).where(
+        Slot.therapist_id.in_(therapist_ids), Slot.starts_at >= start, Slot.starts_at < end
+    )
+    if session.execute(there.limit(1)).first():
+        return None
+    added = _changed(session, INSERT_MISSING, **_bound(session, stretches))
+    if any(one.ends_at == other.starts_at for one, other in pairwise(stretches)):
+        refit(session, therapist_ids, start, end)
+    else:
+        refit(session, therapist_ids, start, start)
+        refit(session, therapist_ids, end, end)
+    return Changes(added)
+
+
 def plan_cells(
-    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime, *, now: datetime
+    session: Session,
+    therapist_ids: Collection[int],
+    start: datetime,
+    end: datetime,
+    *,
+    now: datetime,
+    stretches: Sequence[Stretch] | None = None,
 ) -> Changes:
     """Delete free cells that are no longer planned and insert those that are missing; the caller refits.
 
     Cells that have begun are history: they are neither added nor removed.
     """
     plan_from = next_cell(max(start, now))
-    plan = _plan(session, therapist_ids, plan_from, end)
+    if stretches is None:
+        stretches = planned_time(session, therapist_ids, plan_from, end)
+    plan = _bound(session, stretches)
     removed = _changed(session, DELETE_UNPLANNED, therapists=list(therapist_ids), start=plan_from, end=end, **plan)
     added = _changed(session, INSERT_MISSING, **plan)
     return Changes(added, removed)
 
 
-def _plan(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> dict[str, Any]:
-    """Return what the statements over PLANNED bind: one document of stretches, and two bounds of their cells."""
-    stretches = planned_time(session, therapist_ids, start, end)
+def _bound(session: Session, stretches: Sequence[Stretch]) -> dict[str, Any]:
+    """What the statements over PLANNED bind: one document of stretches, and two bounds of their cells."""
     rows = [(s.therapist_id, s.location_id, int(s.starts_at.timestamp()), s.cells, int(s.needling)) for s in stretches]
     longest = max((s.cells for s in stretches), default=0)
     return {"stretches": json.dumps(rows), "longest": longest, "cap": longest_visit(session)}
@@ -248,34 +281,29 @@ def horizon_end(policy: ClinicPolicy, now: datetime) -> datetime:
 
 
 def work_ahead(
-    session: Session, therapist_id: int, *, until: datetime | None = None, now: datetime
+    session: Session, therapist_id: int, *, rows: Rows | None = None, until: datetime, now: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """Where a therapist's cells differ from the plan up to the horizon, or `until`, in windows of one short step each.
+    """Where a therapist's cells differ from the plan until then, in windows of one short step each.
 
     Reads only, so that a job which finds nothing to do, as most do, holds up nobody.
     """
-    start, end = next_cell(now), until or horizon_end(practice.policy(session), now)
-    values = _plan(session, [therapist_id], start, end) | {
+    start = next_cell(now)
+    rows = rows or Rows.read(session, [therapist_id], start, until)
+    values = _bound(session, rows.time([therapist_id], start, until)) | {
         "therapists": [therapist_id],
         "start": start,
-        "end": end,
+        "end": until,
         "before": start,
-        "after": end + longest_visit(session) * CELL,
+        "after": until + longest_visit(session) * CELL,
     }
     difference = _statement(DIFFERENCES, session.get_bind().dialect.name).columns(first=UtcDateTime, last=UtcDateTime)
     first, last = session.execute(difference, values).one()
     windows = []
     while first is not None and first <= last:
-        until = min(first + WINDOW, last + CELL)
-        windows.append((first, until))
-        first = until
+        ends = min(first + WINDOW, last + CELL)
+        windows.append((first, ends))
+        first = ends
     return windows
-
-
-def plan_ahead(session: Session, therapist_id: int, window: tuple[datetime, datetime], *, now: datetime) -> Changes:
-    """Do one window of `work_ahead`; doing it twice changes nothing more."""
-    lock(session, [therapist_id])
-    return replan(session, [therapist_id], *window, now=now)
 
 
 def longest_visit(session: Session) -> int:
@@ -292,7 +320,7 @@ def count_misfits(session: Session) -> int:
 def count_unplanned(session: Session, *, now: datetime) -> int:
     """Free cells ahead that the hours and licences, as they now stand, do not give."""
     last = session.scalars(select(Slot.starts_at).order_by(Slot.starts_at.desc()).limit(1)).first() or now
-    plan = _plan(session, therapists(session), next_cell(now), max(last, now) + CELL)
+    plan = _bound(session, planned_time(session, therapists(session), next_cell(now), max(last, now) + CELL))
     return int(_run(session, COUNT_UNPLANNED, start=next_cell(now), **plan).scalar_one())
 
 

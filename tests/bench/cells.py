@@ -34,7 +34,7 @@ WAIT = "longest wait of a booking meanwhile / 50 ms"
 SECOND_RUN_SECONDS = {"SQLite": 1.0, "PostgreSQL": 2.0}
 WAIT_SECONDS = 0.05
 LOOK_EVERY = 0.01
-LOCATIONS, THERAPISTS = 20, 100
+LOCATIONS, THERAPISTS = 48, 440  # a million cells
 MILLION = 1_000_000
 # What a clone has of another's: all its columns but these.
 CLONED = "INSERT INTO {table} ({own}, {columns}) SELECT {values}, {columns} FROM {table} WHERE {where}"

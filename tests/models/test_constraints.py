@@ -52,6 +52,7 @@ from scheduler.models import (
     AuditEvent,
     BookingCount,
     CalendarFeed,
+    CalendarPlan,
     ChannelState,
     ClinicPolicy,
     Closure,
@@ -334,6 +335,11 @@ def a_feed(session: Session, n: int) -> Values:
     return whose | {"detailed": False, "created_at": NOON, "revoked_at": None}
 
 
+def a_plan(session: Session, _n: int) -> Values:
+    whose = {"therapist_id": stored(session, Therapist)["id"]}
+    return whose | {"basis": "all rows", "until": NOON, "compared_at": NOON}
+
+
 def a_word_told(session: Session, _n: int) -> Values:
     what = {"appointment_id": stored(session, Appointment)["id"], "visit_version": 1, "status": "cancelled"}
     return what | {"account_id": stored(session, Account)["id"], "told_at": NOON}
@@ -352,6 +358,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AuditEvent: an_event,
     BookingCount: a_count,
     CalendarFeed: a_feed,
+    CalendarPlan: a_plan,
     ChannelState: a_channel_state,
     ClinicPolicy: a_policy,
     Closure: a_closure,
@@ -608,6 +615,9 @@ CASES = [
     Case("pk_slot", Slot, repeating("therapist_id", "starts_at", "location_id", "appointment_id")),
     Case("tr_slot_taken_once", Slot, overwriting),
     Case("tr_slot_taken_kept", Slot, removing),
+    Case("ck_calendar_plan_basis_given", CalendarPlan, adding(basis="")),
+    Case("fk_calendar_plan_therapist_id", CalendarPlan, adding(therapist_id=NOBODY)),
+    Case("pk_calendar_plan", CalendarPlan, repeating("therapist_id")),
     # visits
     Case("ck_patient_reachable", Patient, adding(phone=None)),
     Case("ck_patient_name_length", Patient, adding(name="")),
@@ -862,6 +872,7 @@ def test_a_row_without_a_required_value_is_refused(database: Engine, column: Col
         (Account, CalendarFeed, "account_id"),
         (Location, AccountLocation, "location_id"),
         (Therapist, Account, "therapist_id"),
+        (Therapist, CalendarPlan, "therapist_id"),
         (AppointmentType, AppointmentTypeTherapist, "appointment_type_id"),
         (Location, AppointmentTypeLocation, "location_id"),
         (Appointment, Told, "appointment_id"),

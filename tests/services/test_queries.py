@@ -9,12 +9,19 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, text, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import transaction
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentTypeLocation, AppointmentTypeTherapist, Location, Therapist, TherapistLanguage
+from scheduler.models import (
+    AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
+    Location,
+    Therapist,
+    TherapistLanguage,
+)
 from scheduler.services import access_goal
 from tests.clinic import Clinic, body, key
 
@@ -201,7 +208,7 @@ SOUGHT = {
 }
 INDEXES = {
     "&location=2": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_at")),
-    "": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_anywhere")),
+    "": (BOUNDS, BY_BOUNDS.format(index="ix_slot_free_two_anywhere")),
     "&therapist=7": (BOUNDS, r"\b(ix_slot_free_\w+|pk_slot|PRIMARY KEY)\b"),
     "&location=4": (DATES, r"\bix_slot_free_\w+\b.*\n?.*starts_at ?>"),
     "&limit=20": (DATES, r"\bix_slot_free_\w+\b.*\n?.*starts_at ?>"),
@@ -220,6 +227,16 @@ def test_a_search_walks_an_index_of_free_cells_within_its_bounds(
                 assert not walks_whole(plan, "slot"), (search, plan)
 
 
+def test_a_visit_of_one_cell_walks_the_index_that_has_single_ones(
+    client: FlaskClient, engine: Engine, clinic: Clinic
+) -> None:
+    grow(clinic)
+    with transaction(engine) as session:
+        session.execute(update(AppointmentType).where(AppointmentType.id == 1).values(minutes=15, buffer_minutes=0))
+    for plan in plans(engine, over_slots(asked_again(engine, client, f"{API}/slots?appointment_type=1"))):
+        assert re.search(BY_BOUNDS.format(index="ix_slot_free_anywhere"), plan), plan
+
+
 def test_a_kind_that_only_some_offer_walks_the_same_indexes(
     client: FlaskClient, engine: Engine, clinic: Clinic
 ) -> None:
@@ -227,7 +244,7 @@ def test_a_kind_that_only_some_offer_walks_the_same_indexes(
     with transaction(engine) as session:
         session.add_all(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=n) for n in (3, 6, 9, 12))
         session.add_all(AppointmentTypeLocation(appointment_type_id=1, location_id=n) for n in (2, 3))
-    for place, index in (("", "ix_slot_free_anywhere"), ("&location=2", "ix_slot_free_at")):
+    for place, index in (("", "ix_slot_free_two_anywhere"), ("&location=2", "ix_slot_free_at")):
         seen = asked_again(engine, client, f"{API}/slots?appointment_type=1{place}")
         assert len(seen) == 1
         for plan in plans(engine, over_slots(seen)):
@@ -247,7 +264,7 @@ def test_a_search_by_part_of_the_day_seeks_each_stretch_of_it(
     grow(clinic)
     with transaction(engine) as session:
         session.get_one(Location, 2).time_zone = "America/Denver"
-    for place, index in (("", "ix_slot_free_anywhere"), ("&location=2", "ix_slot_free_at")):
+    for place, index in (("", "ix_slot_free_two_anywhere"), ("&location=2", "ix_slot_free_at")):
         for local in LOCAL:
             seen = asked_again(engine, client, f"{API}/slots?appointment_type=1{place}{local}")
             assert len(seen) == 2

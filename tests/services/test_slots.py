@@ -37,28 +37,6 @@ def test_a_calendar_is_planned_to_the_horizon_and_no_further(clinic: Clinic, eng
     assert violations(clinic) == 0
 
 
-def test_a_second_run_changes_nothing_and_takes_no_write_transaction(clinic: Clinic, engine: Engine) -> None:
-    therapist_id = cells(engine)[0].therapist_id
-    with reading(engine) as session:
-        assert slots.work_ahead(session, therapist_id, now=clinic.clock.now()) == []
-    assert clinic.plan() == Changes(added=0, removed=0)
-
-
-def test_work_comes_in_windows_of_one_short_transaction(clinic: Clinic, engine: Engine) -> None:
-    therapist_id = cells(engine)[0].therapist_id
-    with transaction(engine) as session:
-        session.execute(delete(Slot))
-    with reading(engine) as session:
-        windows = slots.work_ahead(session, therapist_id, now=clinic.clock.now())
-    assert all(end - start <= slots.WINDOW for start, end in windows)
-    assert all(before[1] == after[0] for before, after in itertools.pairwise(windows))
-    for window in reversed(windows):  # any order, several workers at once: the result is the same
-        with transaction(engine) as session:
-            slots.plan_ahead(session, therapist_id, window, now=clinic.clock.now())
-    assert clinic.plan() == Changes(added=0, removed=0)
-    assert violations(clinic) == 0
-
-
 def test_the_next_day_is_added_when_it_comes_within_reach(clinic: Clinic, clock: FixedClock, engine: Engine) -> None:
     clock.at += timedelta(days=7)
     assert clinic.plan() == Changes(added=5 * CELLS_A_DAY, removed=0)
