@@ -82,11 +82,15 @@ class Licences:
 
 
 def licences_of(session: Session, therapist_ids: Collection[int]) -> Licences:
+    """The licences of some therapists, with the rules of the states that these are of. Two queries."""
+    whose, what = License.therapist_id, (License.kind, License.state, License.valid_from, License.valid_until)
+    theirs = select(whose, *what).where(whose.in_(therapist_ids))
     periods: dict[tuple[int, str, str], list[tuple[date, date]]] = defaultdict(list)
-    for held in session.scalars(select(License).where(License.therapist_id.in_(therapist_ids))):
-        periods[held.therapist_id, held.kind, held.state].append((held.valid_from, held.valid_until))
+    for therapist_id, kind, state, first, last in session.execute(theirs):
+        periods[therapist_id, kind, state].append((first, last))
     rules: dict[str, list[StateRule]] = defaultdict(list)
-    for rule in session.scalars(select(StateRule).order_by(StateRule.valid_from)):
+    of_states = select(StateRule).where(StateRule.state.in_({state for _, _, state in periods}))
+    for rule in session.scalars(of_states.order_by(StateRule.valid_from)):
         rules[rule.state].append(rule)
     return Licences(periods, rules)
 

@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import inspect, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from scheduler.db import Base
 from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
 from scheduler.services import licensing
 from scheduler.services.licensing import Licences
@@ -31,25 +30,48 @@ from scheduler.timeline import (
 )
 
 
+class Hours(NamedTuple):
+    """A row of working hours at an active location, with what of the location matters to them."""
+
+    therapist_id: int
+    location_id: int
+    weekday: int
+    opens_minute: int
+    closes_minute: int
+    valid_from: date
+    valid_until: date | None
+    every_weeks: int
+    state: str
+    zone_name: str
+
+
+class AwayTime(NamedTuple):
+    """A closure of a place, or approved time off of a therapist."""
+
+    whose: int
+    starts_on: date
+    starts_minute: int
+    ends_on: date
+    ends_minute: int
+
+
+OF_HOURS = [getattr(WorkingHours, name) for name in Hours._fields[:-2]]
+OF_RANGE = AwayTime._fields[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Away:
-    """The closures of places and the approved time off of therapists that some window may touch."""
+    """The closures of places and the approved time off of therapists that some window may touch, in an order."""
 
-    closures: dict[int, list[Closure]]
-    off: dict[int, list[TimeOff]]
+    closures: dict[int, list[AwayTime]]
+    off: dict[int, list[AwayTime]]
 
     @classmethod
     def near(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Away":
         """What may touch [start, end), of these therapists and of every place. Two queries."""
-        first, last = start.date() - DAY, end.date() + DAY  # no zone is further than a day from UTC
-        closures, off = defaultdict[int, list[Closure]](list), defaultdict[int, list[TimeOff]](list)
-        for closure in session.scalars(select(Closure).where(Closure.ends_on >= first, Closure.starts_on <= last)):
-            closures[closure.location_id].append(closure)
-        asked = select(TimeOff).where(TimeOff.ends_on >= first, TimeOff.starts_on <= last)
-        approved = asked.where(TimeOff.therapist_id.in_(therapist_ids), TimeOff.status == Wish.APPROVED)
-        for absence in session.scalars(approved):
-            off[absence.therapist_id].append(absence)
-        return cls(closures, off)
+        approved = TimeOff.therapist_id.in_(therapist_ids) & (TimeOff.status == Wish.APPROVED)
+        closures = _near(session, Closure, Closure.location_id, true(), start, end)
+        return cls(closures, _near(session, TimeOff, TimeOff.therapist_id, approved, start, end))
 
     def closed(self, location_id: int, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
         return _times(self.closures.get(location_id, ()), zone)
@@ -59,44 +81,53 @@ class Away:
         return _times(self.off.get(therapist_id, ()), zone)
 
 
-class Post(NamedTuple):
-    """Hours at an active location, with what of the location matters to them."""
-
-    hours: WorkingHours
-    state: str
-    zone_name: str
+def _near(
+    session: Session,
+    table: type[Closure | TimeOff],
+    whose: InstrumentedAttribute[int],
+    which: ColumnElement[bool],
+    start: datetime,
+    end: datetime,
+) -> dict[int, list[AwayTime]]:
+    first, last = start.date() - DAY, end.date() + DAY  # no zone is further than a day from UTC
+    columns = [getattr(table, name) for name in OF_RANGE]
+    near = select(whose, *columns).where(table.ends_on >= first, table.starts_on <= last, which).order_by(table.id)
+    found = defaultdict[int, list[AwayTime]](list)
+    for row in session.execute(near):
+        found[row[0]].append(AwayTime(*row))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Every row that the working time of some therapists within a window follows from."""
 
-    posts: dict[int, list[Post]]
+    hours: dict[int, list[Hours]]
     licences: Licences
     away: Away
 
     @classmethod
     def read(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Rows":
-        """What [start, end) needs. As many queries at any size."""
+        """What [start, end) needs. Five queries at any size."""
         found = session.execute(
-            select(WorkingHours, Location.state, Location.time_zone)
+            select(*OF_HOURS, Location.state, Location.time_zone)
             .join(Location, Location.id == WorkingHours.location_id)
             .join(Therapist, Therapist.id == WorkingHours.therapist_id)
             .where(Therapist.active, Location.active, Therapist.id.in_(therapist_ids))
             .order_by(WorkingHours.id)
         )
-        posts = defaultdict[int, list[Post]](list)
+        hours = defaultdict[int, list[Hours]](list)
         for row in found:
-            posts[row[0].therapist_id].append(Post(*row))
+            hours[row[0]].append(Hours._make(row))
         licences = licensing.licences_of(session, therapist_ids)
-        return cls(posts, licences, Away.near(session, therapist_ids, start - 3 * DAY, end))
+        return cls(hours, licences, Away.near(session, therapist_ids, start - 3 * DAY, end))
 
     def time(self, therapist_ids: Iterable[int], start: datetime, end: datetime) -> list[Stretch]:
         """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
-        posts = [post for therapist_id in therapist_ids for post in self.posts.get(therapist_id, ())]
-        zones = {post.hours.location_id: zone_of(post.zone_name) for post in posts}
-        licensed = (piece for post in posts for piece in self._licensed(post, start, end))
-        worked = (
+        worked = [hours for therapist_id in therapist_ids for hours in self.hours.get(therapist_id, ())]
+        zones = {hours.location_id: zone_of(hours.zone_name) for hours in worked}
+        licensed = (piece for hours in worked for piece in self._licensed(hours, start, end))
+        left = (
             rest
             for piece in disjoint(licensed)
             for rest in without(
@@ -105,47 +136,34 @@ class Rows:
                 + self.away.absent(piece.therapist_id, zones[piece.location_id]),
             )
         )
-        in_window = (clipped(piece, start, end) for piece in worked)
+        in_window = (clipped(piece, start, end) for piece in left)
         return [piece for piece in in_window if piece is not None]
 
-    def _licensed(self, post: Post, start: datetime, end: datetime) -> Iterator[Stretch]:
-        hours, zone = post.hours, zone_of(post.zone_name)
+    def _licensed(self, hours: Hours, start: datetime, end: datetime) -> Iterator[Stretch]:
+        whose, zone = hours.therapist_id, zone_of(hours.zone_name)
         for from_, until in _daily_pieces(hours, zone, start, end):
             day = local_date(from_, zone)
-            if self.licences.may_treat(hours.therapist_id, post.state, day):
-                needling = self.licences.may_needle(hours.therapist_id, post.state, day)
-                yield Stretch(hours.therapist_id, hours.location_id, from_, until, needling)
+            if self.licences.may_treat(whose, hours.state, day):
+                needling = self.licences.may_needle(whose, hours.state, day)
+                yield Stretch(whose, hours.location_id, from_, until, needling)
 
     def bases(self, therapist_ids: Iterable[int]) -> dict[int, str]:
         """For each therapist a text that changes with any of the rows that their working time follows from."""
-        closures = {place: _values(each) for place, each in self.away.closures.items()}
         held = defaultdict[int, list[object]](list)
-        for (whose, kind, state), periods in self.licences.periods.items():
+        for (whose, kind, state), periods in sorted(self.licences.periods.items()):
             held[whose].append((kind, state, sorted(periods)))
-        rules = {state: _values(each) for state, each in self.licences.rules.items()}
-        return {
-            whose: sha256(
-                repr((self._at_work(whose, closures, rules), sorted(held[whose], key=repr))).encode()
-            ).hexdigest()
-            for whose in therapist_ids
+        rules = {
+            state: [(rule.valid_from, rule.needling, rule.qualification) for rule in each]
+            for state, each in self.licences.rules.items()
         }
-
-    def _at_work(self, whose: int, closures: dict[int, Any], rules: dict[str, Any]) -> object:
-        posts = self.posts.get(whose, ())
-        places = sorted({post.hours.location_id for post in posts})
-        states = sorted({post.state for post in posts})
-        return (
-            _values(post.hours for post in posts),
-            [(post.state, post.zone_name) for post in posts],
-            [closures.get(place) for place in places],
-            [rules.get(state) for state in states],
-            _values(self.away.off.get(whose, ())),
-        )
-
-
-def _values(rows: Iterable[Base]) -> list[tuple[Any, ...]]:
-    """The rows' columns, always in the same order of the rows."""
-    return sorted(tuple(getattr(row, column.key) for column in inspect(type(row)).columns) for row in rows)
+        bases = {}
+        for whose in therapist_ids:
+            hours = self.hours.get(whose, ())
+            closures = [self.away.closures.get(place) for place in sorted({one.location_id for one in hours})]
+            allowed = [rules.get(state) for state in sorted({one.state for one in hours})]
+            told = repr((hours, closures, self.away.off.get(whose), held[whose], allowed))
+            bases[whose] = sha256(told.encode()).hexdigest()
+        return bases
 
 
 def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
@@ -153,9 +171,7 @@ def planned_time(session: Session, therapist_ids: Collection[int], start: dateti
     return Rows.read(session, therapist_ids, start, end).time(therapist_ids, start, end)
 
 
-def _daily_pieces(
-    hours: WorkingHours, zone: ZoneInfo, start: datetime, end: datetime
-) -> Iterator[tuple[datetime, datetime]]:
+def _daily_pieces(hours: Hours, zone: ZoneInfo, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     """Yield each worked stretch near [start, end), cut in two where it runs past local midnight.
 
     Stretches whole days before count too: which of two that overlap is worked must not depend on the window asked for.

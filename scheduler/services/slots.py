@@ -240,8 +240,9 @@ def fill(
     if any(one.ends_at == other.starts_at for one, other in pairwise(stretches)):
         refit(session, therapist_ids, start, end)
     else:
-        refit(session, therapist_ids, start, start)
-        refit(session, therapist_ids, end, end)
+        for edge in (start, end):
+            if any(edge in {one.starts_at, one.ends_at} for one in stretches):
+                refit(session, therapist_ids, edge, edge)
     return Changes(added)
 
 

@@ -22,7 +22,6 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import planning, slots, verify
-from scheduler.services.planned import Rows
 from scheduler.services.planning import Due
 from scheduler.services.slots import Changes
 from scheduler.timeline import CELL, DAY, Stretch
@@ -133,22 +132,6 @@ def test_a_change_of_any_row_that_a_calendar_follows_from_is_found(
 def test_time_off_that_is_only_asked_for_changes_nothing(clinic: Clinic) -> None:
     rest(clinic, Wish.ASKED)
     assert due(clinic) == []
-
-
-def test_the_same_rows_in_another_order_are_the_same_basis(clinic: Clinic, clock: FixedClock) -> None:
-    close(clinic)
-    rest(clinic)
-    with reading(clinic.engine) as session:
-        rows = Rows.read(session, [1], clock.now(), clock.now() + 90 * DAY)
-    turned = Rows(
-        rows.posts,
-        rows.licences,
-        type(rows.away)(
-            {place: each[::-1] for place, each in rows.away.closures.items()},
-            {whose: each[::-1] for whose, each in rows.away.off.items()},
-        ),
-    )
-    assert turned.bases([1]) == rows.bases([1])
 
 
 def test_only_new_days_are_made_when_the_horizon_moves(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
