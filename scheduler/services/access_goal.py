@@ -17,7 +17,7 @@ from scheduler.db import UtcDateTime, insert_into
 from scheduler.errors import Invalid
 from scheduler.models import AccessSample, AppointmentType, ClinicPolicy, Location
 from scheduler.services import availability, practice
-from scheduler.services.availability import Openings, SlotName, Terms
+from scheduler.services.availability import Openings, Place, SlotName, Terms
 from scheduler.timeline import DAY, cell_of
 
 HOUR = timedelta(hours=1)
@@ -55,7 +55,7 @@ class Standing:
 class AtLocation(Standing):
     """How the goal stands at a location; `starts` are its soonest, COUNTED at most."""
 
-    location: Location
+    location: Place
     starts: Sequence[SlotName]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from scheduler.db import MICROSECOND, Source, ask, dialect_of
+from scheduler.db import MICROSECOND, Row, Source, ask, dialect_of
 from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotHeld, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
     Appointment,
@@ -121,11 +121,22 @@ class Days:
     last: date
 
 
+class Place(NamedTuple):
+    """What of a location those need who read of its starts."""
+
+    id: int
+    name: str
+    area: str
+    time_zone: str
+    address: str
+    phone: str
+
+
 @dataclass(frozen=True, slots=True)
 class Openings:
     """The soonest bookable starts at one location, in the order of search; none where nothing can be booked."""
 
-    location: Location
+    location: Place
     starts: list[SlotName]
 
 
@@ -319,21 +330,32 @@ def _on_the_grid(bounds: Mapping[int, Times] | Mapping[ZoneInfo, Times]) -> dict
     return {zone: (next_cell(start), next_cell(end)) for zone, (start, end) in bounds.items()}
 
 
-def soonest(session: Session, appointment_type_id: int, count: int, *, now: datetime) -> tuple[Terms, list[Openings]]:
+def soonest(source: Source, appointment_type_id: int, count: int, *, now: datetime) -> tuple[Terms, list[Openings]]:
     """Return the first `count` starts that search would list at each location that is online, by the locations' names.
 
-    Two queries at any size; raises Invalid for an unknown type.
+    Two queries at any size, most often one; raises Invalid for an unknown type.
     """
-    terms = _terms(session, Find(appointment_type_id))
-    earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
-    statement = sql.soonest(terms.shape, count, session.get_bind().dialect.name)
-    values = {"type": appointment_type_id, "earliest": earliest, "latest": latest}
+    find = Find(appointment_type_id)
+    terms = _last_terms(find) or _searched_terms(source, find, local=False)
+    while True:
+        earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
+        statement = sql.soonest(terms.shape, count, dialect_of(source))
+        values = _named(find) | {"earliest": earliest, "latest": latest, "kept": terms.document}
+        rows = ask(source, statement, values)
+        if rows[0][0] is None:
+            return terms, _openings(rows)
+        terms = _read(find, rows[0][0], local=False)
+
+
+def _openings(rows: Iterable[Row]) -> list[Openings]:
     openings: dict[int, Openings] = {}
-    for location, therapist_id, starts_at in session.execute(statement, values):
-        at_location = openings.setdefault(location.id, Openings(location, []))
+    for _, therapist_id, starts_at, *place in rows:
+        if place[0] is None:  # no location is online
+            continue
+        at_location = openings.get(place[0]) or openings.setdefault(place[0], Openings(Place(*place), []))
         if starts_at is not None:
-            at_location.starts.append(SlotName(therapist_id, location.id, starts_at))
-    return terms, list(openings.values())
+            at_location.starts.append(SlotName(therapist_id, place[0], starts_at))
+    return list(openings.values())
 
 
 def free_runs(

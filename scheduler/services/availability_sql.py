@@ -280,7 +280,9 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
 
 @cache
 def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
-    """Every location with each of its first starts that keep every rule.
+    """Every location that is online with each of its first starts that keep every rule; a row at least.
+
+    Each row begins with the terms where they are not `kept` any more, else with null.
 
     Each location's index range is read until `count` are found; a location that does not offer the kind of visit has
     no number to seek by, so nothing of it is read. SQLite knows no LATERAL; it seeks the few keys of a correlated IN
@@ -309,12 +311,18 @@ def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     else:
         cell = first.lateral()
         start, joined = cell.c, true()
-    found = select(Location, start.therapist_id, start.starts_at)
+    one = select(literal_column("1").label("one")).subquery()
+    found = select(_changed(frozenset(), dialect), start.therapist_id, start.starts_at, *OF_PLACE).select_from(one)
+    found = found.outerjoin(Location, and_(*OPEN_ONLINE))
     if limited:
         offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))
         found = found.outerjoin(AppointmentTypeLocation, offered)
-    found = found.outerjoin(cell, joined).where(*OPEN_ONLINE)
-    return found.order_by(Location.name, start.starts_at, start.therapist_id)
+    return found.outerjoin(cell, joined).order_by(Location.name, start.starts_at, start.therapist_id)
+
+
+def _changed(named: frozenset[str], dialect: str, *, local: bool = False) -> ColumnElement[Any]:
+    """The terms where they are not `kept` any more, else null."""
+    return func.nullif(terms(named, local, dialect).scalar_subquery(), bindparam("kept", type_=String()))
 
 
 @cache
@@ -323,7 +331,7 @@ def told(found: Select[int, int, datetime], named: frozenset[str], local: bool, 
 
     Each row begins with the terms where they are not `kept` any more, else with null; there is a row at least.
     """
-    changed = select(func.nullif(terms(named, local, dialect).scalar_subquery(), bindparam("kept", type_=String())))
+    changed = select(_changed(named, dialect, local=local))
     start, one = found.subquery(), select(literal_column("1").label("one")).subquery()
     return (
         select(changed.scalar_subquery(), *start.c, Location.name, Location.time_zone, Therapist.name)
@@ -381,9 +389,23 @@ def _midnight(name: str, dialect: str) -> ColumnElement[Any]:
     return func.to_timestamp(cast(seconds, BigInteger), type_=UtcDateTime())
 
 
-OF_POLICY = (ClinicPolicy.booking_notice_minutes, ClinicPolicy.booking_horizon_days)
+OF_PLACE = (
+    Location.id,
+    Location.name,
+    Location.area,
+    Location.time_zone,
+    Location.address,
+    Location.phone,
+)
+OF_POLICY = (
+    ClinicPolicy.booking_notice_minutes,
+    ClinicPolicy.booking_horizon_days,
+    ClinicPolicy.access_goal_hours,
+    ClinicPolicy.access_target,
+)
 OF_KIND = (
     AppointmentType.id,
+    AppointmentType.name,
     AppointmentType.minutes,
     AppointmentType.buffer_minutes,
     AppointmentType.includes_needling,

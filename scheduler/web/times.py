@@ -10,7 +10,7 @@ from flask_babel import gettext
 
 from scheduler import words
 from scheduler.models import Appointment, Location
-from scheduler.services.availability import Offer, SlotName
+from scheduler.services.availability import Offer, Place, SlotName
 from scheduler.timeline import WallRange, zone_of
 from scheduler.web.language import language
 
@@ -44,7 +44,7 @@ class Shown:
         return f"{self.moment}, {self.place}"
 
 
-def shown(slot: SlotName, place: Location, now: datetime) -> Shown:
+def shown(slot: SlotName, place: Location | Place, now: datetime) -> Shown:
     return _shown(slot, place.name, place.time_zone, now)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event, make_url, text
 
 from config import driver_url
-from scheduler.db import make_engine, reading
+from scheduler.db import make_engine
 from scheduler.services import availability
 from scheduler.services.availability import Find
 from tests import postgres
@@ -162,8 +162,7 @@ def in_process(database: Database) -> Iterator[list[Compared]]:
     now = datetime.now(UTC)
 
     def firsts() -> None:
-        with reading(engine) as session:
-            availability.soonest(session, 1, 1, now=now)
+        availability.soonest(engine, 1, 1, now=now)
 
     firsts()
     statement = next(one for one in asked if "slot" in one[0])
