@@ -139,6 +139,21 @@ def joined(quarters: Iterable[datetime]) -> list[Times]:
     return found
 
 
+def apart(times: Iterable[Times], others: Sequence[Times]) -> list[Times]:
+    """What of these intervals lies in none of the others; both are disjoint and in order, and so is the answer."""
+    left = []
+    for begin, end in times:
+        at = begin
+        for since, until in others:
+            if since < end and until > at:
+                if since > at:
+                    left.append((at, since))
+                at = until
+        if at < end:
+            left.append((at, end))
+    return left
+
+
 def split(location_id: int, missed: Iterable[Times], structural: Sequence[Times]) -> list[Miss]:
     """Tell misses apart by their cause; both lists are disjoint and in order, and so is the answer.
 

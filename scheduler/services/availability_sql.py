@@ -279,6 +279,14 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
 
 
 @cache
+def starts_ahead(shape: Shape) -> Select[int, datetime]:
+    """Each (location, start) that somebody offers there, in order."""
+    here = Slot.location_id.in_(bindparam("places", expanding=True))
+    found = select(Slot.location_id, Slot.starts_at).where(here, *rules(shape).values()).distinct()
+    return found.order_by(Slot.location_id, Slot.starts_at)
+
+
+@cache
 def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
     """Every location that is online with each of its first starts that keep every rule; a row at least.
 

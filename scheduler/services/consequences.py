@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from scheduler.db import alone_with
 from scheduler.errors import Conflict
 from scheduler.models import Appointment, AppointmentType, Location, Patient, Slot, Status, Therapist, WorkingHours
-from scheduler.services import licensing, practice, slots, starts_changed
+from scheduler.services import goal_changed, licensing, practice, slots, starts_changed
+from scheduler.services.goal_changed import NewlyMissed
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
 from scheduler.services.practice import Offering
@@ -91,9 +92,9 @@ class NotAgreed(Conflict):
     It names the visits that would no longer fit: what can be booked changes at any moment, by visits alone.
     """
 
-    def __init__(self, hits: list[Hit], starts: list[StartsChanged]) -> None:
+    def __init__(self, hits: list[Hit], starts: Sequence[StartsChanged], missed: Sequence[NewlyMissed] = ()) -> None:
         super().__init__("Booked visits would no longer fit." if hits else "Other times can be booked after this.")
-        self.hits, self.starts = hits, starts
+        self.hits, self.starts, self.missed = hits, starts, missed
 
     @property
     def agreement(self) -> str:
@@ -105,18 +106,23 @@ class NotAgreed(Conflict):
 def weighed(session: Session, therapist_ids: Collection[int], *, agreed: str | None, now: datetime) -> Iterator[None]:
     """Change what the calendars of these therapists depend on; raise NotAgreed for what it does to visits and starts.
 
-    It does not for who `agreed` to these very visits; who has UNSEEN it is told of starts too, None of visits alone.
+    It does not for who `agreed` to these very visits; who has UNSEEN it is told of starts and of the goal too, None of
+    visits alone.
     All cells are brought in line in the same transaction: search offers nothing that the change took away. Call `alone`
     before reading what is to be changed.
     """
     slots.lock(session, therapist_ids)
     before = {hit.visit_id: GRAVEST.index(hit.why) for hit in unfit(session, therapist_ids, now=now)}
+    places = goal_changed.where(session, therapist_ids) if agreed == UNSEEN else frozenset[int]()
+    reached = goal_changed.reach(session, places, now=now)
     yield
     session.flush()
     after = unfit(session, therapist_ids, now=now)
     worse = [hit for hit in after if GRAVEST.index(hit.why) < before.get(hit.visit_id, len(GRAVEST))]
     if agreed == UNSEEN:
-        require_agreed(worse, agreed, starts_changed.by_plan(session, therapist_ids, _end(session, now), now=now))
+        starts = starts_changed.by_plan(session, therapist_ids, _end(session, now), now=now)
+        missed = goal_changed.newly_missed(reached, goal_changed.reach(session, places, now=now))
+        require_agreed(worse, agreed, starts, missed)
     else:
         require_agreed(worse, agreed)
         replan(session, therapist_ids, now=now)
@@ -127,9 +133,11 @@ def alone(session: Session) -> None:
     alone_with(session, "what calendars depend on")
 
 
-def require_agreed(hits: list[Hit], agreed: str | None, starts: Sequence[StartsChanged] = ()) -> None:
+def require_agreed(
+    hits: list[Hit], agreed: str | None, starts: Sequence[StartsChanged] = (), missed: Sequence[NewlyMissed] = ()
+) -> None:
     """Raise NotAgreed for starts that change, and unless somebody agreed that these very visits no longer fit."""
-    refusal = NotAgreed(hits, list(starts))
+    refusal = NotAgreed(hits, starts, missed)
     if starts or (hits and refusal.agreement != agreed):
         raise refusal
 

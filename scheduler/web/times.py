@@ -1,7 +1,7 @@
 """Starts as pages show them: every word of a time written here, once, for the page's language."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
 from itertools import groupby
@@ -10,6 +10,7 @@ from flask_babel import gettext
 
 from scheduler import words
 from scheduler.models import Appointment, Location
+from scheduler.services import access_goal
 from scheduler.services.availability import Offer, Place, SlotName
 from scheduler.timeline import WallRange, zone_of
 from scheduler.web.language import language
@@ -17,7 +18,10 @@ from scheduler.web.language import language
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One start. `label` says all of it: weekday, date, time, zone, place; `soon` is "Today", "Tomorrow" or empty."""
+    """One start. `label` says all of it: weekday, date, time, zone, place; `soon` is "Today", "Tomorrow" or empty.
+
+    `within` marks one that keeps the clinic's goal, where the visit is of a kind that the goal is about.
+    """
 
     slot: SlotName
     place: str
@@ -28,6 +32,7 @@ class Shown:
     soon: str
     iso: str
     now: datetime
+    within: bool = False
 
     @property
     def moment(self) -> str:
@@ -52,8 +57,13 @@ def shown_visit(visit: Appointment, now: datetime) -> Shown:
     return shown(SlotName(visit.therapist_id, visit.location_id, visit.starts_at), visit.location, now)
 
 
-def shown_offer(offer: Offer, now: datetime) -> Shown:
-    return _shown(offer.slot, offer.location_name, offer.time_zone, now)
+def shown_offer(offer: Offer, now: datetime, *, goal_hours: int | None = None) -> Shown:
+    """An offer; with the goal's hours it is marked where it keeps them."""
+    shown_ = _shown(offer.slot, offer.location_name, offer.time_zone, now)
+    if goal_hours is None:
+        return shown_
+    found = access_goal.figures([offer.slot.starts_at], now=now.replace(microsecond=0), goal_hours=goal_hours)
+    return replace(shown_, within=found.within_goal)
 
 
 def _shown(slot: SlotName, place: str, zone: str, now: datetime) -> Shown:

@@ -65,6 +65,10 @@ def times() -> str:
         page, days = availability.search_with_days(session, find, WEEKS_SHOWN, now=now) if kinds else (NOTHING, None)
         offers, later = _whole_moments(page)
         choices = _choices(session, find, kinds)
+    goal = next(
+        (clinic.access_goal_hours for kind in kinds if kind.id == find.appointment_type_id and kind.new_patient), None
+    )
+    starts = [shown_offer(offer, now, goal_hours=goal) for offer in once(offers)]
     return render_template(
         "patient/times.html",
         clinic=clinic,
@@ -72,7 +76,8 @@ def times() -> str:
         choices=choices,
         named=wishes.names(find.local),
         strip=wishes.strip(days) if days else None,
-        days=by_day(shown_offer(offer, now) for offer in once(offers)),
+        days=by_day(starts),
+        within=goal if any(start.within for start in starts) else None,
         later=later,
     )
 

@@ -24,6 +24,7 @@ from scheduler.services import edits, practice
 from scheduler.services.accounts import LastAdmin
 from scheduler.services.consequences import NO_VISITS, UNSEEN, Hit, NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
+from scheduler.services.goal_changed import NewlyMissed
 from scheduler.services.hours import HoursClash, Shift
 from scheduler.services.time_away import Decided
 from scheduler.web.context import context
@@ -34,6 +35,7 @@ from scheduler.web.staff.access import staff
 from scheduler.web.staff.forms import DetailsForm, StaffForm
 
 MOST_SHOWN = 200  # of the visits that a change hits; the page of visits to move has all
+MOST_MISSES = 10
 UNTYPED = {"csrf_token", "agreed", "step"}
 WHYS = {
     Why.THERAPIST_GONE: _("The therapist does not work here any more"),
@@ -67,6 +69,15 @@ class ShownHit:
     location: str
     why: str
     own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMiss:
+    """When a location would newly miss the goal, in words: the first times, and how many more there are."""
+
+    told: str
+    times: Sequence[str]
+    more: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +193,27 @@ def in_words(shift: Shift) -> str:
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
 
 
+def _missed(newly: NewlyMissed) -> ShownMiss:
+    """At most MOST_MISSES of the times in words."""
+    hours = policy().access_goal_hours
+    told = gettext(
+        "%(place)s would miss the goal of %(goal)d hours at times when it now keeps it, as bookings stand: "
+        "for %(hours)s hours of the next four weeks",
+        place=newly.location,
+        goal=hours,
+        hours=f"{newly.hours:.0f}",
+    )
+    times = [
+        gettext(
+            "From %(start)s to %(end)s",
+            start=words.when(start, newly.time_zone, language()),
+            end=words.when(end, newly.time_zone, language()),
+        )
+        for start, end in newly.times[:MOST_MISSES]
+    ]
+    return ShownMiss(str(told), times, len(newly.times) - len(times))
+
+
 def _ask(refusal: NotAgreed, about: str) -> Response:
     """Tell what the change does to starts and to booked visits; whoever agrees sends the same form again."""
     hits = refusal.hits[:MOST_SHOWN]
@@ -191,6 +223,7 @@ def _ask(refusal: NotAgreed, about: str) -> Response:
         clinic=policy(),
         about=about,
         starts=refusal.starts,
+        missed=[_missed(one) for one in refusal.missed],
         hits=shown_hits(hits),
         count=len(refusal.hits),
         kept_length=all(hit.why is Why.KEEPS_LENGTH for hit in refusal.hits),
