@@ -14,7 +14,7 @@ from scheduler.services import time_away
 from scheduler.services.audit import Actor
 from scheduler.services.time_away import OffDetails
 from tests.clinic import Clinic
-from tests.services.test_time_away import CHRISTMAS, booked, broken, close, free, give, on
+from tests.services.test_time_away import CHRISTMAS, booked, close, free, give, on
 from tests.web.pages import Element, Page, after, form_of, look
 from tests.web.staff import an_account, csrf_token, signed_in
 
@@ -67,7 +67,7 @@ def test_a_closure_is_entered_changed_and_taken_back(admin: FlaskClient, clinic:
     page = after(admin, remove.attributes["action"], {"csrf_token": csrf_token(admin)}).agrees()
     assert "None yet." in page.main.text
     assert on(free(clinic), EVE) == ["08:00–17:00"]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_holidays_of_the_states_are_offered_until_one_closes_on_them(
         "days": "Choose at least one day."
     }
     assert look(admin, "/admin/closures/holidays").press("Save", days="2026-12-25 Christmas Day").status == 422
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_visits_on_a_holiday_are_listed_first(admin: FlaskClient, clinic: Clinic) -> None:
@@ -186,7 +186,7 @@ def test_what_a_therapist_asks_for_is_approved_or_declined(admin: FlaskClient, c
         assert [one for one in actions if one.startswith("time_off")] == [
             "time_off.approved", "time_off.declined", "time_off.withdrawn",
         ]  # fmt: skip
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_approving_lists_the_visits_that_are_booked_then(admin: FlaskClient, clinic: Clinic, engine: Engine) -> None:
