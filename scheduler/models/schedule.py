@@ -8,9 +8,9 @@ from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base, one_of
+from scheduler.timeline import DAY_MINUTES
 
 FREE = text("fit > 0")
-DAY_MINUTES = 24 * 60
 
 
 class Wish(StrEnum):

@@ -15,7 +15,7 @@ from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, Location
 from scheduler.services import availability, planned, practice
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, Stretch, first_instant, local_date, working_time, zone_of
+from scheduler.timeline import CELL, DAY, DAY_MINUTES, Stretch, first_instant, local_date, working_time, zone_of
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WARM_UP = 56 * DAY  # from an empty calendar to an ordinary one
@@ -26,7 +26,6 @@ A_MONDAY = date(2026, 1, 5)
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS = re.compile(r"\s*([a-z]{3})\s*(?:-\s*([a-z]{3}))?\s+(\S+)\s*-\s*(\S+)\s*")
 CLOCK = re.compile(r"([0-9]{1,2})(?::(00|15|30|45))?")
-MIDNIGHT = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,8 @@ def _hours(text: str) -> list[OnPaper]:
 
 def _minute(text: str) -> int:
     match = CLOCK.fullmatch(text)
-    minute = int(match[1]) * 60 + int(match[2] or 0) if match else MIDNIGHT + 1
-    if minute > MIDNIGHT:
+    minute = int(match[1]) * 60 + int(match[2] or 0) if match else DAY_MINUTES + 1
+    if minute > DAY_MINUTES:
         raise ValueError(f"{text!r} is no quarter hour of a day, as in 8 or 8:30")
     return minute
 

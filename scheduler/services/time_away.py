@@ -17,10 +17,9 @@ from scheduler.errors import Conflict, Invalid
 from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
 from scheduler.services import audit, calendar_files, consequences, edits, notices
 from scheduler.services.audit import Actor
-from scheduler.timeline import DAY, WallRange, instants_of, local_date, zone_of
+from scheduler.timeline import DAY, DAY_MINUTES, WallRange, instants_of, local_date, zone_of
 
 LONGEST = calendar_files.LONGEST
-MIDNIGHT = 24 * 60
 BEGUN = "This has begun, so it can only end."
 PASSED = "This has passed."
 
@@ -92,7 +91,7 @@ def close_on(
 ) -> list[Closure]:
     """Close for whole days the places that keep these holidays. Raises NotAgreed, for all of them at once."""
     consequences.alone(session)
-    days = ((one, ClosureDetails(one.day, 0, one.day, MIDNIGHT, one.name)) for one in holidays_)
+    days = ((one, ClosureDetails(one.day, 0, one.day, DAY_MINUTES, one.name)) for one in holidays_)
     wanted = [(place, details) for one, details in days for place in one.location_ids]
     return _closed(session, wanted, agreed=agreed, by=by, now=now)
 
@@ -287,7 +286,7 @@ def _closed(
 
 def _covers(closure: Closure, day: date) -> bool:
     begun = (closure.starts_on, closure.starts_minute) <= (day, 0)
-    return begun and (closure.ends_on, closure.ends_minute) >= (day, MIDNIGHT)
+    return begun and (closure.ends_on, closure.ends_minute) >= (day, DAY_MINUTES)
 
 
 def _stored(
