@@ -21,7 +21,7 @@ from scheduler.clock import Clock
 from scheduler.db import reading
 from scheduler.services import access_goal, access_rules, simulated_clinics, simulation
 from scheduler.services.access_goal import Access, Standing
-from scheduler.services.simulated_clinics import Clinic, Terms
+from scheduler.services.simulated_clinics import BookingTerms, Clinic
 from scheduler.services.simulation import Demand
 from scheduler.shell import ID, accepted_as, instant, spoken
 from scheduler.timeline import zone_of
@@ -199,7 +199,7 @@ def _simulated(
     therapists: int | None,
     minutes: int | None,
     notice: int | None,
-) -> tuple[list[Clinic], Terms]:
+) -> tuple[list[Clinic], BookingTerms]:
     """The locations that are meant, and how they book: on paper, or as the database has them."""
     if minutes is not None and minutes % 15:
         raise click.BadParameter("is no whole quarter hours.", param_hint="--minutes")
@@ -216,7 +216,7 @@ def _simulated(
 
 
 def _played(
-    clinic: Clinic, terms: Terms, demand: Demand, years: int, seed: int, levels: tuple[int, ...]
+    clinic: Clinic, terms: BookingTerms, demand: Demand, years: int, seed: int, levels: tuple[int, ...]
 ) -> simulation.Verdict:
     columns = (TextColumn("{task.description}, years"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -231,7 +231,7 @@ def _played(
         )
 
 
-def _print_verdicts(verdicts: Sequence[simulation.Verdict], terms: Terms) -> None:
+def _print_verdicts(verdicts: Sequence[simulation.Verdict], terms: BookingTerms) -> None:
     for verdict in verdicts:
         click.echo(
             f"{verdict.name}: room for {verdict.places:,} visits in a year of {verdict.open_days} open days; "
@@ -257,7 +257,7 @@ def _within(estimate: simulation.Estimate | None, form: str, scale: int = 1) -> 
     return "-" if estimate is None else f"{estimate.mean * scale:{form}} ± {estimate.within * scale:{form}}"
 
 
-def _advice(verdict: simulation.Verdict, terms: Terms) -> str:
+def _advice(verdict: simulation.Verdict, terms: BookingTerms) -> str:
     rule = f"The newsvendor rule says {verdict.rule}"
     chosen = next((tried for tried in verdict.tried if tried.level == verdict.recommended), None)
     if chosen is None:
@@ -267,7 +267,7 @@ def _advice(verdict: simulation.Verdict, terms: Terms) -> str:
     return f"{rule}; the least of these that keeps the goal {terms.target:.1%} of the time is {chosen.level}: {costs}."
 
 
-def _print_structural(answer: simulation.Structural, terms: Terms) -> None:
+def _print_structural(answer: simulation.Structural, terms: BookingTerms) -> None:
     click.echo(
         f"{answer.name}: no start within {terms.goal_hours} hours {answer.share:.1%} of the time with nothing booked; "
         f"at most {answer.ceiling:.1%} of the measured quarter hours can keep the goal"

@@ -41,7 +41,7 @@ class OnPaper:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BookingTerms:
     """The goal and how visits are booked; `cells` are those of one visit, its buffer included."""
 
     goal_hours: int
@@ -107,9 +107,9 @@ def _minute(text: str) -> int:
     return minute
 
 
-def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None) -> Terms:
+def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None) -> BookingTerms:
     """As a new clinic books, visits of PAPER_MINUTES."""
-    return Terms(
+    return BookingTerms(
         policy.access_goal_hours,
         policy.access_target,
         policy.booking_notice_minutes if notice is None else notice,
@@ -118,7 +118,7 @@ def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None)
     )
 
 
-def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic:
+def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: BookingTerms) -> Clinic:
     """A location of this many therapists who all work the same hours, without holidays, from A_MONDAY in Chicago."""
     begins = first_instant(A_MONDAY, 0, ON_PAPER)
     days = (WARM_UP + YEAR) // DAY + terms.horizon_days
@@ -135,7 +135,7 @@ def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic
 
 def clinics(
     session: Session, location_id: int | None, minutes: int | None, notice: int | None, *, now: datetime
-) -> tuple[list[Clinic], Terms]:
+) -> tuple[list[Clinic], BookingTerms]:
     """The locations that patients can book online, or one, as planned from tomorrow on for the goal's kind of visit.
 
     Closures, time off, licences that end and hours that begin later are in it as far as they are known. Raises Invalid
@@ -157,10 +157,12 @@ def clinics(
     return [_planned(place, planned_there[place.id], kind, now) for place in places], terms
 
 
-def _terms(session: Session, kind: AppointmentType, minutes: int | None, notice: int | None, now: datetime) -> Terms:
+def _terms(
+    session: Session, kind: AppointmentType, minutes: int | None, notice: int | None, now: datetime
+) -> BookingTerms:
     policy = practice.policy(session)
     earliest, latest = availability.bookable_within(policy, kind, now, by_staff=False)
-    return Terms(
+    return BookingTerms(
         policy.access_goal_hours,
         policy.access_target,
         (earliest - now) // MINUTE if notice is None else notice,
