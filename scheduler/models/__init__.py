@@ -28,7 +28,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import Closure, Slot, TimeOff, Wish, WorkingHours
+from scheduler.models.schedule import Closure, Slot, TimeOff, TimeOffStatus, WorkingHours
 
 __all__ = [
     "AccessRequest",
@@ -70,8 +70,8 @@ __all__ = [
     "Therapist",
     "TherapistLanguage",
     "TimeOff",
+    "TimeOffStatus",
     "Told",
     "UsedChallenge",
-    "Wish",
     "WorkingHours",
 ]

@@ -13,7 +13,7 @@ from scheduler.timeline import DAY_MINUTES
 FREE = text("fit > 0")
 
 
-class Wish(StrEnum):
+class TimeOffStatus(StrEnum):
     """What became of somebody's wish for time off."""
 
     ASKED = "asked"
@@ -105,7 +105,7 @@ class TimeOff(Range, Base):
     __tablename__ = "time_off"
     __table_args__ = (
         *_in_order(),
-        CheckConstraint(f"status IN ({one_of(Wish)})", name="status_known"),
+        CheckConstraint(f"status IN ({one_of(TimeOffStatus)})", name="status_known"),
         CheckConstraint("length(note) BETWEEN 1 AND 200", name="note_length"),
         UniqueConstraint("therapist_id", "imported_as"),
         Index(None, "therapist_id", "ends_on"),

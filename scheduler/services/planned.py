@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
+from scheduler.models import Closure, Location, Therapist, TimeOff, TimeOffStatus, WorkingHours
 from scheduler.services import licensing
 from scheduler.timeline import (
     DAY,
@@ -42,7 +42,7 @@ class Away:
         for closure in session.scalars(select(Closure).where(Closure.ends_on >= first, Closure.starts_on <= last)):
             closures[closure.location_id].append(closure)
         asked = select(TimeOff).where(TimeOff.ends_on >= first, TimeOff.starts_on <= last)
-        approved = asked.where(TimeOff.therapist_id.in_(therapist_ids), TimeOff.status == Wish.APPROVED)
+        approved = asked.where(TimeOff.therapist_id.in_(therapist_ids), TimeOff.status == TimeOffStatus.APPROVED)
         for absence in session.scalars(approved):
             off[absence.therapist_id].append(absence)
         return cls(closures, off)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
-from scheduler.models import Appointment, AuditEvent, Closure, Slot, TimeOff, Wish
+from scheduler.models import Appointment, AuditEvent, Closure, Slot, TimeOff, TimeOffStatus
 from scheduler.services import booking, edits, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.booking import Visit
@@ -141,10 +141,10 @@ def test_what_is_asked_for_changes_nothing_until_it_is_approved(clinic: Clinic, 
         asked = time_away.ask(session, 1, OffDetails(TUESDAY, 0, TUESDAY, 24 * 60, "A wedding"), by=ADMIN, now=now)
     assert free(clinic) == before
     with transaction(engine) as session:
-        time_away.decide(session, asked.id, Wish.APPROVED, agreed=None, by=ADMIN, now=now)
+        time_away.decide(session, asked.id, TimeOffStatus.APPROVED, agreed=None, by=ADMIN, now=now)
     assert on(free(clinic), TUESDAY) == []
     with pytest.raises(Decided), transaction(engine) as session:
-        time_away.decide(session, asked.id, Wish.DECLINED, agreed=None, by=ADMIN, now=now)
+        time_away.decide(session, asked.id, TimeOffStatus.DECLINED, agreed=None, by=ADMIN, now=now)
     with transaction(engine) as session:
         time_away.withdraw(session, asked.id, by=ADMIN, now=now)
     assert free(clinic) == before

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import AuditEvent, Closure, Role, TimeOff, Wish
+from scheduler.models import AuditEvent, Closure, Role, TimeOff, TimeOffStatus
 from scheduler.services import time_away
 from scheduler.services.audit import Actor
 from scheduler.services.time_away import OffDetails
@@ -174,7 +174,7 @@ def test_what_a_therapist_asks_for_is_approved_or_declined(admin: FlaskClient, c
     page = press(page, admin, "approve", wedding).agrees()
     assert "Ana Abbott Thursday, December 24, 2026 Approved. Note: A wedding" in page.main.text
     page = press(page, admin, "decline", whim)
-    assert [stands(engine, one) for one in (wedding, whim)] == [Wish.APPROVED, Wish.DECLINED]
+    assert [stands(engine, one) for one in (wedding, whim)] == [TimeOffStatus.APPROVED, TimeOffStatus.DECLINED]
     assert on(free(clinic), EVE) == []
     assert on(free(clinic), date(2026, 12, 28)) == ["08:00–17:00"]
     late = after(admin, f"/admin/time-off/{whim}/approve", {"csrf_token": csrf_token(admin)})
@@ -195,10 +195,10 @@ def test_approving_lists_the_visits_that_are_booked_then(admin: FlaskClient, cli
     ask = press(look(admin, "/admin/time-off"), admin, "approve", wish)
     assert ask.heading == "This changes 1 booked visit"
     assert "The therapist is off then" in ask.main.text
-    assert stands(engine, wish) == Wish.ASKED
+    assert stands(engine, wish) == TimeOffStatus.ASKED
     assert ask.press("Back to the form").heading == "Time off"
     ask.press("Save all the same")
-    assert stands(engine, wish) == Wish.APPROVED
+    assert stands(engine, wish) == TimeOffStatus.APPROVED
 
 
 def test_what_has_begun_is_not_taken_back(app: Flask, engine: Engine, clinic: Clinic, clock: FixedClock) -> None:
