@@ -1,6 +1,7 @@
 """The only composition root: settings + engine + clock → app, and the commands of `flask --app wsgi`."""
 
 import os
+import sys
 
 import config
 from scheduler import cli, logs
@@ -13,7 +14,7 @@ try:
     settings = config.from_environment(os.environ)
 except config.SettingsError as error:
     raise SystemExit(str(error)) from error
-logs.configure(json=settings.production)
+logs.configure(people=sys.stderr.isatty())
 clock = SystemClock()
 engine = make_engine(settings.database_url)
 app = create_app(settings, engine, clock)

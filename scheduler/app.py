@@ -33,6 +33,25 @@ from scheduler.web.visits import visits
 
 LARGEST_BODY = 64 * 1024
 DESCRIPTION = "Book physical-therapy visits. Errors are RFC 9457 problems; ids are opaque strings."
+PAGES = (
+    sign_in,
+    account,
+    schedule,
+    follow_up,
+    calendar_feed,
+    time_off,
+    desk,
+    desk_booking,
+    reports,
+    access_board,
+    audit_log,
+    clinic,
+    people,
+    away,
+    explain,
+    moving_in,
+    setup,
+)
 
 
 class Application(APIFlask):
@@ -41,6 +60,27 @@ class Application(APIFlask):
 
 
 def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
+    app = _application(settings)
+    https = settings.base_url.startswith("https://")
+    language.install(app)
+    assets.install(app)
+    keys = Keyring.of(settings.link_keys, settings.field_keys)
+    app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
+    requests.install(app, https=https)
+    problems.install(app)
+    for blueprint in (api, feeds, ops, patient, visits, *(page.pages for page in PAGES)):
+        app.register_blueprint(blueprint)
+    access.install(app, https=https)
+    if settings.rate_limits:
+        limiting.install(app)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app
+
+
+def _application(settings: Settings) -> Application:
+    """The bare application: how it reads and writes, with nothing yet to answer."""
     app = Application(
         "scheduler",
         title="Physical-therapy scheduler",
@@ -63,42 +103,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         AUTO_VALIDATION_ERROR_RESPONSE=False,
         AUTO_404_RESPONSE=False,
     )
-    app.url_map.merge_slashes = False  # what is not a route is a 404, not a redirect
-    language.install(app)
-    assets.install(app)
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    keys = Keyring.of(settings.link_keys, settings.field_keys)
-    app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
-    https = settings.base_url.startswith("https://")
-    requests.install(app, https=https)
-    problems.install(app)
     app.spec_processor(openapi.describe)
-    for blueprint in (api, feeds, ops, patient, visits):
-        app.register_blueprint(blueprint)
-    for page in (
-        sign_in,
-        account,
-        schedule,
-        follow_up,
-        calendar_feed,
-        time_off,
-        desk,
-        desk_booking,
-        reports,
-        access_board,
-        audit_log,
-        clinic,
-        people,
-        away,
-        explain,
-        moving_in,
-        setup,
-    ):
-        app.register_blueprint(page.pages)
-    access.install(app, https=https)
-    if settings.rate_limits:
-        limiting.install(app)
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.url_map.merge_slashes = False  # what is not a route is a 404, not a redirect
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app

@@ -1,33 +1,24 @@
 """The commands of `flask --app wsgi`."""
 
-import math
 import signal
 import sqlite3
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
-import orjson
-from click.core import ParameterSource
 from flask import Flask
 from flask.cli import AppGroup
 from flask_babel import force_locale
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from config import ROOT, Settings
-from scheduler import accepted, schema, serve, words, worker
+from scheduler import accepted, access_commands, schema, serve, words, worker
 from scheduler.channels import Channel, Files, Smtp
 from scheduler.clock import Clock, FixedClock
 from scheduler.db import reading, transaction
@@ -36,44 +27,18 @@ from scheduler.errors import ClinicError
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
 from scheduler.models import Role
-from scheduler.services import (
-    access_goal,
-    access_rules,
-    accounts,
-    demo,
-    desk,
-    edits,
-    explainer,
-    health,
-    opening,
-    practice,
-    reasons,
-    simulated_clinics,
-    simulation,
-    verify,
-)
-from scheduler.services.access_goal import Access, Standing
+from scheduler.services import accounts, demo, desk, explainer, health, opening, practice, reasons, verify
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
 from scheduler.services.demo import DemoClinic
 from scheduler.services.explainer import Wording
 from scheduler.services.reasons import Question, Reason
-from scheduler.services.simulated_clinics import Clinic, Terms
-from scheduler.services.simulation import Demand
+from scheduler.shell import ID, accepted_as, instant, spoken
 from scheduler.timeline import first_instant, zone_of
-from scheduler.web import shapes
 from scheduler.web.reasons import sentence
 
-ID = click.IntRange(1, edits.LARGEST_ID)
-SHARE = click.FloatRange(0, 1)
-Value = TypeVar("Value")
-# What a simulated year is told by; shares in percent.
-SIMULATED = {"Goal kept %": "attained", "Offered %": "offered", "Third, hours": "third"}
-VISITS = {"Idle": "idle", "No-shows": "absent", "Lost": "lost"}
-WIDE = 120
 IDLE = timedelta(seconds=worker.HEARTBEAT_SECONDS + 5)
-YEARS = range(2000, 2200)
 WORDINGS = ROOT / "templates" / "explainer"
 
 
@@ -84,7 +49,7 @@ def install(app: Flask, settings: Settings, engine: Engine, clock: Clock) -> Non
         _database(settings, engine, clock),
         _demo(settings, engine, clock, keys),
         _worker(app, settings, engine, clock, keys),
-        _access(settings, engine, clock),
+        access_commands.access(settings, engine, clock),
         _staff(settings, engine, clock, keys),
         _explain(app, engine, clock),
         _verify(engine, clock),
@@ -115,7 +80,7 @@ def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     @group.command("upgrade")
     def upgrade() -> None:
         """Bring the schema to the newest version. Safe to run again, and from several processes at once."""
-        with _spoken():
+        with spoken():
             prepare(settings, engine, clock)
         click.echo("The schema is at the newest version.")
 
@@ -123,7 +88,7 @@ def _database(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
     @click.argument("revision", default="-1")
     def downgrade(revision: str) -> None:
         """Take the schema back to REVISION (one step by default; `base` drops everything)."""
-        with _spoken(), schema.alone(engine):
+        with spoken(), schema.alone(engine):
             schema.downgrade(engine, revision)
         click.echo(f"The schema was taken back: {revision}.")
 
@@ -148,7 +113,7 @@ def _demo(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> cl
 
 def _fill(engine: Engine, clock: Clock, keys: Keyring, clinic: DemoClinic) -> None:
     columns = (TextColumn("Demo clinic, therapists"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress, _spoken():
+    with Progress(*columns, console=Console(stderr=True)) as progress, spoken():
         bar = progress.add_task("", total=clinic.therapists)
         with transaction(engine) as session:
             demo.fill(
@@ -182,8 +147,8 @@ def _worker(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: 
         """Run the background jobs."""
         if at is not None and settings.production:
             raise click.UsageError("--at is for tests and trials; production always uses the real time.")
-        at_work = at_work_on(app, settings, engine, FixedClock(_instant(at)) if at is not None else clock, keys)
-        with _spoken():
+        at_work = at_work_on(app, settings, engine, FixedClock(instant(at)) if at is not None else clock, keys)
+        with spoken():
             at_work.set_up()
             if once:
                 worker.finish_before_stopping(at_work)
@@ -192,248 +157,6 @@ def _worker(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: 
             worker.run(at_work)
 
     return command
-
-
-def _access(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
-    group = AppGroup("access", help="The goal: how soon a new patient can be seen.")
-    group.add_command(_simulate(settings, engine, clock))
-
-    @group.command("report")
-    @click.option("--json", "as_json", is_flag=True, help="Print what GET /api/v1/access answers.")
-    @click.option("--at", type=str, help="As of this time, such as 2026-11-25T10:00-06:00, by the calendar as it is.")
-    def report(as_json: bool, at: str | None) -> None:
-        """Say how the goal stands, overall and at each location."""
-        now = _instant(at) if at is not None else clock.now()
-        with _spoken(), reading(engine) as session:
-            measured = access_goal.measure(session, now=now)
-        if as_json:
-            click.echo(orjson.dumps(shapes.access(measured), option=orjson.OPT_INDENT_2))
-        else:
-            _print_access(measured)
-
-    return group
-
-
-def _print_access(measured: Access) -> None:
-    figures = (Column(title, no_wrap=True) for title in ("Next start", "Hours", "Third", "In goal", "28 days"))
-    table = Table("Location", *figures)
-    table.add_row("Overall", *_figures(measured.overall), end_section=True)
-    for at in measured.locations:
-        table.add_row(escape(at.location.name), *_figures(at))
-    moment = measured.measured_at.astimezone(UTC)
-    click.echo(f"{measured.appointment_type_name}, {moment:%a %Y-%m-%d %H:%M:%S} UTC")
-    click.echo(f"Goal: a start within {measured.goal_hours} hours, {measured.target:.1%} of the time")
-    Console().print(table)
-
-
-def _figures(standing: Standing) -> tuple[str, ...]:
-    found, zone, share = standing.figures, standing.time_zone, standing.attainment_28d
-    start = found.next_available_at.astimezone(zone_of(zone)) if found.next_available_at and zone else None
-    hours = (found.next_available_hours, found.third_next_available_hours)
-    return (
-        f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "none",
-        *("-" if number is None else f"{number:.2f}" for number in hours),
-        "yes" if found.within_goal else "no",
-        "-" if share is None else f"{math.floor(share * 1000) / 10}%",  # cut, so that nothing short of a goal shows it
-    )
-
-
-def _of_a_clinic(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which clinic is meant: the one in the database, or one on paper."""
-    quarters = click.IntRange(15, 720)
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON; shares are 0 to 1."),
-        click.option("--notice", type=click.IntRange(0, 10_000), help="Minutes; without it, as the clinic books."),
-        click.option("--minutes", type=quarters, help="Of a visit with its buffer; without it, the goal's, or 60."),
-        click.option("--therapists", type=click.IntRange(1, 50), help="With --hours: how many; 1 without it."),
-        click.option("--hours", help='Instead of the database: a location such as "Mon-Fri 8-18, Sat 8:30-12".'),
-        click.option("--location", type=ID, help="Only the location with this id."),
-    ):
-        command = option(command)
-    return command
-
-
-def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
-    @click.group("simulate", invoke_without_command=True, context_settings={"show_default": True})
-    @_of_a_clinic
-    @click.option(
-        "--load",
-        type=click.FloatRange(0.01, 3),
-        help="Visits wanted and kept, of all there is room for; 0.9 without it.",
-    )
-    @click.option("--visits", type=click.FloatRange(0.01, 5000), help="Instead of --load: such visits an open day.")
-    @click.option("--soon", type=SHARE, default=access_rules.USUAL_SHARE, help="The share that wants to come at once.")
-    @click.option("--lead-days", type=click.FloatRange(0.1, 90), default=10, help="The others' wait beyond the goal.")
-    @click.option("--no-shows", type=SHARE, default=0.10, help="The share that does not come.")
-    @click.option("--cancelled", type=click.FloatRange(0, 0.9), default=0.10, help="The share called off in time.")
-    @click.option("--protect", "levels", type=click.IntRange(0, 999), multiple=True, help="Visits to keep back a day.")
-    @click.option("--years", type=click.IntRange(3, 200), default=10, help="How many to play through.")
-    @click.option("--seed", type=int, default=1, help="The same seed gives the same years.")
-    @click.pass_context
-    def command(
-        context: click.Context,
-        /,
-        load: float | None,
-        visits: float | None,
-        soon: float,
-        lead_days: float,
-        no_shows: float,
-        cancelled: float,
-        levels: tuple[int, ...],
-        years: int,
-        seed: int,
-        as_json: bool,
-        **clinic: Any,  # noqa: ANN401 the options of _of_a_clinic
-    ) -> None:
-        """Play years through: what keeping visits back for short notice gains and costs. Changes nothing."""
-        if context.invoked_subcommand is not None:
-            _require_own_options(context)
-            return
-        if load is not None and visits is not None:
-            raise click.UsageError("--load and --visits say the same: give one of them.")
-        with _spoken():
-            found, terms = _simulated(settings, engine, clock, **clinic)
-            demand = simulation.Demand(load or 0.9, soon, lead_days, no_shows, cancelled, visits)
-            verdicts = [_played(one, terms, demand, years, seed, levels) for one in found]
-        if as_json:
-            click.echo(orjson.dumps(verdicts, option=orjson.OPT_INDENT_2))
-        else:
-            _print_verdicts(verdicts, terms)
-
-    command.add_command(_structural(settings, engine, clock))
-    command.add_command(_queue())
-    return command
-
-
-def _require_own_options(context: click.Context) -> None:
-    """Refuse options before the name of a command that would never see them."""
-    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if given:
-        raise click.UsageError(f"Options of {context.invoked_subcommand} go behind its name.")
-
-
-def _structural(settings: Settings, engine: Engine, clock: Clock) -> click.Command:
-    @click.command("structural")
-    @_of_a_clinic
-    def command(as_json: bool, **clinic: Any) -> None:  # noqa: ANN401 the options of _of_a_clinic
-        """Say when the hours alone leave no start within the goal, with nothing booked."""
-        with _spoken():
-            found, terms = _simulated(settings, engine, clock, **clinic)
-            answers = [simulation.structural(one, terms) for one in found]
-        if as_json:
-            click.echo(orjson.dumps(answers, option=orjson.OPT_INDENT_2))
-        else:
-            for answer in answers:
-                _print_structural(answer, terms)
-
-    return command
-
-
-def _queue() -> click.Command:
-    @click.command("queue")
-    @click.option("--visits", type=click.IntRange(1, 200), required=True, help="The room of a day.")
-    @click.option("--load", type=click.FloatRange(0, 0.99), required=True, help="Demand, of that room.")
-    @click.option("--seed", type=int, default=1, help="The same seed gives the same days.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON; shares are 0 to 1.")
-    def command(visits: int, load: float, seed: int, as_json: bool) -> None:
-        """Say how many are seen the same or the next day if everybody takes the first room: exactly, and by chance."""
-        exact, chance = access_rules.same_or_next_day(visits, load), simulation.queue(visits, load, seed=seed)
-        if as_json:
-            click.echo(orjson.dumps({"exact": exact, "by_chance": chance}, option=orjson.OPT_INDENT_2))
-        else:
-            click.echo(f"{visits} visits a day at load {load:g}: seen the same or the next day {exact:.2%}")
-            click.echo(
-                f"By chance: {chance.mean:.2%} ± {chance.within:.2%} ({simulation.QUEUE_CONFIDENCE:.0%} confidence)"
-            )
-
-    return command
-
-
-def _simulated(
-    settings: Settings,
-    engine: Engine,
-    clock: Clock,
-    *,
-    hours: str | None,
-    location: int | None,
-    therapists: int | None,
-    minutes: int | None,
-    notice: int | None,
-) -> tuple[list[Clinic], Terms]:
-    """The locations that are meant, and how they book: on paper, or as the database has them."""
-    if minutes is not None and minutes % 15:
-        raise click.BadParameter("is no whole quarter hours.", param_hint="--minutes")
-    if hours is not None:
-        if location is not None:
-            raise click.UsageError("--location is in the database: leave it or --hours out.")
-        weekly = _accepted("--hours", simulated_clinics.hours, hours)
-        terms = simulated_clinics.terms_on_paper(settings.policy, minutes, notice)
-        return [simulated_clinics.on_paper(weekly, therapists or 1, terms)], terms
-    if therapists is not None:
-        raise click.UsageError("--therapists goes with --hours: the database has its own.")
-    with reading(engine) as session:
-        return simulated_clinics.clinics(session, location, minutes, notice, now=clock.now())
-
-
-def _played(
-    clinic: Clinic, terms: Terms, demand: Demand, years: int, seed: int, levels: tuple[int, ...]
-) -> simulation.Verdict:
-    columns = (TextColumn("{task.description}, years"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(escape(clinic.name), total=None)
-        return simulation.compare(
-            simulation.Calendar(clinic, terms),
-            demand,
-            years=years,
-            seed=seed,
-            levels=levels,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
-
-
-def _print_verdicts(verdicts: Sequence[simulation.Verdict], terms: Terms) -> None:
-    for verdict in verdicts:
-        click.echo(
-            f"{verdict.name}: room for {verdict.places:,} visits in a year of {verdict.open_days} open days; "
-            f"with nothing booked the goal is kept {verdict.ceiling:.1%} of the time\n"
-        )
-        titles = ("Kept back a day", *SIMULATED, *VISITS)
-        columns = (Column(title, no_wrap=True, justify="right") for title in titles)
-        table = Table(*columns, box=box.MARKDOWN)
-        for tried in verdict.tried:
-            table.add_row(str(tried.level), *_simulated_figures(tried))
-        Console(width=WIDE).print(table)
-        click.echo(_advice(verdict, terms))
-
-
-def _simulated_figures(tried: simulation.Tried) -> Iterator[str]:
-    for name in SIMULATED.values():
-        yield _within(tried.figures[name], ".1f", 1 if name == "third" else 100)
-    for name in VISITS.values():
-        yield _within(tried.figures[name], ",.0f")
-
-
-def _within(estimate: simulation.Estimate | None, form: str, scale: int = 1) -> str:
-    return "-" if estimate is None else f"{estimate.mean * scale:{form}} ± {estimate.within * scale:{form}}"
-
-
-def _advice(verdict: simulation.Verdict, terms: Terms) -> str:
-    rule = f"The newsvendor rule says {verdict.rule}"
-    chosen = next((tried for tried in verdict.tried if tried.level == verdict.recommended), None)
-    if chosen is None:
-        return f"{rule}. None of these numbers keeps the goal {terms.target:.1%} of the time."
-    idle, lost = (_within(more, ",.0f") for more in (chosen.more_idle, chosen.more_lost))
-    costs = f"{idle} more idle and {lost} more lost visits a year"
-    return f"{rule}; the least of these that keeps the goal {terms.target:.1%} of the time is {chosen.level}: {costs}."
-
-
-def _print_structural(answer: simulation.Structural, terms: Terms) -> None:
-    click.echo(
-        f"{answer.name}: no start within {terms.goal_hours} hours {answer.share:.1%} of the time with nothing booked; "
-        f"at most {answer.ceiling:.1%} of the measured quarter hours can keep the goal"
-    )
-    for gap in answer.often:
-        click.echo(f"{gap.times:5d} times {gap.begins} to {gap.ends}")
 
 
 def _explain(app: Flask, engine: Engine, clock: Clock) -> click.Command:
@@ -445,7 +168,7 @@ def _explain(app: Flask, engine: Engine, clock: Clock) -> click.Command:
     @click.option("--staff", "by_staff", is_flag=True, help="Ask for staff, who book inside the notice too.")
     def command(kind_id: int, therapist_id: int, location_id: int, at: datetime, by_staff: bool) -> None:
         """Say why a time is offered, or why not; exit 1 for one that is not."""
-        with _spoken(), reading(engine) as session:
+        with spoken(), reading(engine) as session:
             place = desk.location(session, location_id, None)
             starts_at = first_instant(at.date(), at.hour * 60 + at.minute, zone_of(place.time_zone))
             start = SlotName(therapist_id, location_id, starts_at)
@@ -462,7 +185,7 @@ def _verify(engine: Engine, clock: Clock) -> click.Command:
     def command() -> None:
         """Count violations of every invariant; exit 1 if any is not 0."""
         total = 0
-        with _spoken(), reading(engine) as session:
+        with spoken(), reading(engine) as session:
             for finding in verify.verify(session, now=clock.now()):
                 click.echo(f"{finding.violations:7d}  {finding.rule}")
                 total += finding.violations
@@ -480,7 +203,7 @@ def _backup(engine: Engine) -> click.Command:
         if file.exists():
             raise click.UsageError(f"{file} exists already; name a new file.")
         try:
-            with _spoken():
+            with spoken():
                 file.touch(exist_ok=False)  # never through a link that somebody else put there
                 _copy(source, file)
         except click.ClickException:
@@ -499,7 +222,7 @@ def _restore(engine: Engine) -> click.Command:
         target = _sqlite_path(engine)
         _require_idle(engine, target)
         kept = target.with_name(target.name + ".before-restore")
-        with schema.alone(engine), _spoken():
+        with schema.alone(engine), spoken():
             _require_backup(file)
             if target.exists():
                 _copy(target, kept)
@@ -521,7 +244,7 @@ def _serve(app: Flask, settings: Settings, engine: Engine, clock: Clock, keys: K
         except OSError as error:
             message = f"Cannot listen on {settings.address} ({error}). Choose another port: PORT=8001 make run"
             raise click.ClickException(message) from error
-        with _spoken():
+        with spoken():
             prepare(settings, engine, clock)
             with schema.alone(engine):
                 with reading(engine) as session:
@@ -563,10 +286,10 @@ def _staff(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> c
     @click.option("--location", "locations", type=int, multiple=True, help="Ids of where they work; without it, all.")
     def add(email: str, role: str, name: str | None, therapist: int | None, locations: tuple[int, ...]) -> None:
         """Let somebody in: print a link, good once and for three days, on which they set their password."""
-        with _spoken():
+        with spoken():
             new = AccountDetails(
-                email=_accepted("EMAIL", accepted.email, email),
-                name=_accepted("--name", accepted.name, name or email.partition("@")[0]),
+                email=accepted_as("EMAIL", accepted.email, email),
+                name=accepted_as("--name", accepted.name, name or email.partition("@")[0]),
                 role=Role(role),
                 everywhere=not locations,
                 location_ids=sorted(set(locations)),
@@ -579,13 +302,6 @@ def _staff(settings: Settings, engine: Engine, clock: Clock, keys: Keyring) -> c
         click.echo(f"{settings.base_url}/staff/set-password/{token}")
 
     return group
-
-
-def _accepted(name: str, check: Callable[[str], Value], text: str) -> Value:
-    try:
-        return check(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=name) from error
 
 
 def _sqlite_path(engine: Engine) -> Path:
@@ -627,34 +343,3 @@ def _copy(source: Path, target: Path) -> None:
         raise click.UsageError(f"There is no database at {source}.")
     with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
         from_.backup(to)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.UsageError(f"--at {text!r} is no time; write it like 2026-11-23T09:00:00-06:00.") from error
-    if instant.tzinfo is None:
-        raise click.UsageError(f"--at {text!r} names no instant: add an offset, as in {text}-06:00.")
-    if instant.year not in YEARS:
-        raise click.UsageError(f"--at {text!r} lies too far away for a calendar.")
-    return instant
-
-
-@contextmanager
-def _spoken() -> Iterator[None]:
-    """Say what went wrong as one sentence, without a traceback, for errors that the clinic's words know."""
-    try:
-        yield
-    except (
-        ClinicError,
-        explainer.WordingChanged,
-        schema.SchemaDamaged,
-        schema.CommandError,
-        sqlite3.DatabaseError,
-    ) as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
-    except OperationalError as error:
-        raise click.ClickException(f"The database does not do this now: {error.orig}") from error

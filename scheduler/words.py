@@ -10,7 +10,7 @@ import phonenumbers
 from babel import Locale, UnknownLocaleError, dates, units
 from babel.core import get_global
 
-from scheduler.timeline import DAY, WallRange, local_date, zone_of
+from scheduler.timeline import DAY, DAY_MINUTES, WallRange, local_date, zone_of
 
 LANGUAGES = {"en": "English", "es": "Español"}
 DEFAULT_LANGUAGE = "en"
@@ -30,7 +30,6 @@ ALONE = str.maketrans({
     **dict.fromkeys("'’‘ʼ`´", None),
     **dict.fromkeys("-‐‑‒–—", " "),
 })  # fmt: skip
-WHOLE_DAY = 24 * 60  # minutes
 NEVER = 10**9  # so many weeks, months or years make one, so that none is rounded to
 
 
@@ -89,7 +88,7 @@ def range_in_words(wall: WallRange, language: str) -> str:
     """As in "Thursday, December 24, 2026, 12:00 PM to Friday, December 25, 2026"; whole days have no hours."""
     first, last = (date_in_words(day, language, year=True) for day in (wall.starts_on, wall.ends_on))
     starts = wall_time(wall.starts_minute, language) if wall.starts_minute else ""
-    ends = wall_time(wall.ends_minute, language) if wall.ends_minute < WHOLE_DAY else ""
+    ends = wall_time(wall.ends_minute, language) if wall.ends_minute < DAY_MINUTES else ""
     if wall.starts_on != wall.ends_on:
         return RANGE_PATTERNS[language].format(
             *(", ".join(filter(None, end)) for end in ((first, starts), (last, ends)))

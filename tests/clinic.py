@@ -22,7 +22,7 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import access_goal, availability, booking, holds, slots
+from scheduler.services import access_goal, availability, booking, holds, slots, verify
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
 from scheduler.services.holds import Held, HoldTime
@@ -196,6 +196,12 @@ class Clinic:
     def release(self, token: str) -> None:
         with transaction(self.engine) as session:
             holds.release(session, token, now=self.clock.now())
+
+    def violations(self) -> dict[str, int]:
+        """How often each invariant is broken, of those that are."""
+        with reading(self.engine) as session:
+            found = verify.verify(session, now=self.clock.now())
+            return {one.rule: one.violations for one in found if one.violations}
 
     def cancel(self, token: str) -> Visit:
         with transaction(self.engine) as session:

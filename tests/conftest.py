@@ -12,6 +12,7 @@ from apiflask import APIFlask
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import settings as hypothesis_settings
 from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import Engine
 
@@ -65,6 +66,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"NOT RUN HERE: {skipped} tests, for the reasons above", red=True, bold=True)
 
 
+# How long an example takes says more of a machine's other work than of the code.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 accounts.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # slow by intent where it is real
 
 

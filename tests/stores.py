@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Engine, Table, event, text
+from sqlalchemy import Connection, Engine, event, text
 
 from scheduler.db import Base
+from scheduler.models import Slot
 from tests import postgres
+
+TABLES = [table.name for table in Base.metadata.sorted_tables]
+BIG = Slot.__tablename__  # thousands of rows, to which none refers: emptied sooner than deleted from
+MANY = 2000  # dead rows that a table may drag along
 
 
 @dataclass
@@ -66,29 +71,55 @@ class Sqlite(Store):
 
 @dataclass
 class Postgresql(Store):
-    """The rows of a state are kept in a schema of its name."""
+    """The rows of a state are kept in a schema of its name.
 
-    full: dict[str, list[Table]] = field(default_factory=dict)
+    Most tests change few tables, and a TRUNCATE of all makes a hundred files anew: only what changed is restored. Rows
+    that `restore` wrote name its transaction as theirs (`xmin`); whatever is changed names another, or is missing.
+    """
+
+    kept: dict[str, dict[str, int]] = field(default_factory=dict)  # rows of each table that has any, by state
+    numbered: dict[str, str] = field(default_factory=dict)  # sets all sequences to where they were, by state
+    written: dict[str, tuple[str, int]] = field(default_factory=dict)  # of which state a table is, and by whom
+    dead: int = 0  # rows that were deleted since all was emptied
 
     def keep(self, state: str) -> None:
         with self.engine.begin() as connection:
             connection.execute(text(f"CREATE SCHEMA {state}"))
-            self.full[state] = []
-            for table in Base.metadata.sorted_tables:
-                if connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table.name})")):
-                    connection.execute(text(f"CREATE TABLE {state}.{table.name} AS TABLE {table.name}"))
-                    self.full[state].append(table)
+            rows = {name: connection.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in TABLES}
+            self.kept[state] = {name: count for name, count in rows.items() if count}
+            for name in self.kept[state]:
+                connection.execute(text(f"CREATE TABLE {state}.{name} AS TABLE {name}"))
+            at = "SELECT format('setval(%L, %s, %L)', sequencename, coalesce(last_value, 1), last_value IS NOT NULL)"
+            places = connection.scalars(text(f"{at} FROM pg_sequences WHERE schemaname = 'public'"))
+            self.numbered[state] = f"SELECT {', '.join(places)}"
 
     def restore(self, state: str) -> None:
         with self.engine.begin() as connection:
-            postgres.empty(connection, (table.name for table in Base.metadata.sorted_tables))
-            # The rows kept every rule when they were first written; nothing is checked again.
+            # The rows kept every rule when they were first written; nothing is checked again, and the audit may go.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            for table in self.full[state]:
-                connection.execute(text(f"INSERT INTO {table.name} SELECT * FROM {state}.{table.name}"))
-                if (number := table.autoincrement_column) is not None:
-                    sequence = f"pg_get_serial_sequence('{table.name}', '{number.name}')"
-                    connection.execute(text(f"SELECT setval({sequence}, max({number.name})) FROM {table.name}"))
+            changed = self._changed(connection, state)
+            self.dead += sum(count for name, count in changed.items() if name != BIG)
+            if self.dead > MANY:
+                postgres.empty(connection, TABLES)
+                changed, self.dead = dict.fromkeys(TABLES, 0), 0
+            for name in changed:
+                connection.execute(text(f"TRUNCATE {name}" if name == BIG else f"DELETE FROM {name}"))
+                if name in self.kept[state]:
+                    connection.execute(text(f"INSERT INTO {name} SELECT * FROM {state}.{name}"))
+            writer = connection.execute(text("SELECT pg_current_xact_id()::xid::text")).scalar_one()
+            connection.execute(text(self.numbered[state]))
+        self.written |= dict.fromkeys(changed, (state, int(writer)))
+
+    def _changed(self, connection: Connection, state: str) -> dict[str, int]:
+        """The tables that do not hold just what was kept, with how many rows they have."""
+        asked = []
+        for name in TABLES:
+            rows, (of, writer) = self.kept[state].get(name, 0), self.written.get(name, ("", 0))
+            same = f"count(*) = {rows}"
+            if rows:
+                same += f" AND count(*) FILTER (WHERE xmin = '{writer}') = {rows} AND '{of}' = '{state}'"
+            asked.append(f"SELECT '{name}', count(*) FROM {name} HAVING NOT ({same})")
+        return dict(connection.execute(text(" UNION ALL ".join(asked))).all())
 
     @contextmanager
     def lent(self) -> Iterator[Engine]:

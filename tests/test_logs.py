@@ -1,35 +1,53 @@
-"""Log lines for people look as structlog words them."""
+"""Log lines are JSON for programs and structlog's own words for people; neither tells the values of variables."""
 
-from typing import Any
+import json
+import re
+from collections.abc import Iterator
+from io import StringIO
 
 import pytest
 import structlog
 
-from scheduler.logs import plain_line
+from scheduler import logs
 
-EVENTS: list[dict[str, Any]] = [
-    {
-        "event": "request",
-        "method": "GET",
-        "route": "/api/v1/slots",
-        "status": 200,
-        "milliseconds": 1.2,
-    },
-    {"event": "tick_failed", "error": 'it is "gone"', "tick": "beat"},
-    {"event": "words", "empty": "", "many": "a\nb", "equal": "a=b", "none": None, "list": [1, "b"], "it": "it's"},
-    {"event": "a_name_that_is_longer_than_thirty_letters_are", "a": "ñ"},
-    {"event": "nothing_more"},
-]
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-@pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("level", ["info", "warning", "critical"])
-def test_a_line_is_what_structlog_would_have_written(event: dict[str, Any], level: str) -> None:
-    told = {"timestamp": "2026-11-23T15:00:00.000000Z", "level": level, **event}
-    theirs = structlog.dev.ConsoleRenderer(colors=False)(None, level, dict(told))
-    assert plain_line(None, level, dict(told)) == theirs.rstrip()
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
-def test_a_trace_follows_its_line() -> None:
-    told = {"timestamp": "t", "level": "error", "event": "request", "exception": "Traceback: it broke"}
-    assert plain_line(None, "error", told).endswith("request\nTraceback: it broke")
+def written(*, people: bool) -> str:
+    """What a visit that cannot be booked leaves in the log."""
+    logs.configure(people=people)
+    out = StringIO()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(out), cache_logger_on_first_use=False)
+    patient = "Pat Doe"
+    try:
+        len(patient) / 0
+    except ZeroDivisionError as error:
+        structlog.get_logger().error("request", route="/book/<slot>", status=500, exc_info=error)
+    structlog.get_logger().debug("not told")
+    return out.getvalue()
+
+
+def test_programs_read_one_json_document_a_line() -> None:
+    (line,) = written(people=False).splitlines()
+    told = json.loads(line)
+    assert told.pop("timestamp").endswith("Z")
+    assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
+    assert told == {"event": "request", "level": "error", "route": "/book/<slot>", "status": 500}
+
+
+def test_people_read_a_line_and_the_trace_below() -> None:
+    line, *trace = COLOURS.sub("", written(people=True)).splitlines()
+    assert re.fullmatch(r"\S+Z \[error +\] request +route=/book/<slot> status=500", line)
+    assert (trace[0], trace[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_no_trace_tells_the_values_of_variables(people: bool) -> None:
+    assert "Pat Doe" not in written(people=people)

@@ -28,7 +28,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, Wish, WorkingHours
+from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, TimeOffStatus, WorkingHours
 
 __all__ = [
     "AccessRequest",
@@ -71,8 +71,8 @@ __all__ = [
     "Therapist",
     "TherapistLanguage",
     "TimeOff",
+    "TimeOffStatus",
     "Told",
     "UsedChallenge",
-    "Wish",
     "WorkingHours",
 ]

@@ -8,12 +8,12 @@ from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base, one_of
+from scheduler.timeline import DAY_MINUTES
 
 FREE, FREE_TWO = text("fit > 0"), text("fit > 1")
-DAY_MINUTES = 24 * 60
 
 
-class Wish(StrEnum):
+class TimeOffStatus(StrEnum):
     """What became of somebody's wish for time off."""
 
     ASKED = "asked"
@@ -105,7 +105,7 @@ class TimeOff(Range, Base):
     __tablename__ = "time_off"
     __table_args__ = (
         *_in_order(),
-        CheckConstraint(f"status IN ({one_of(Wish)})", name="status_known"),
+        CheckConstraint(f"status IN ({one_of(TimeOffStatus)})", name="status_known"),
         CheckConstraint("length(note) BETWEEN 1 AND 200", name="note_length"),
         UniqueConstraint("therapist_id", "imported_as"),
         Index(None, "therapist_id", "ends_on"),

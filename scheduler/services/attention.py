@@ -16,7 +16,7 @@ from scheduler.models import (
     StateRule,
     Therapist,
     TimeOff,
-    Wish,
+    TimeOffStatus,
     WorkingHours,
 )
 from scheduler.services import consequences, hours, licensing, practice, staffing
@@ -94,7 +94,7 @@ def _unfit(session: Session, places: Places, now: datetime) -> int:
 
 def _asked(session: Session, places: Places, today: date) -> int:
     """Time off that is not over and not decided, of whoever works at none but these places."""
-    waiting = TimeOff.status == Wish.ASKED, TimeOff.ends_on >= today, staffing.works_only_at(places)
+    waiting = TimeOff.status == TimeOffStatus.ASKED, TimeOff.ends_on >= today, staffing.works_only_at(places)
     count = select(func.count(TimeOff.id)).join(Therapist, Therapist.id == TimeOff.therapist_id)
     return session.execute(count.where(*waiting)).scalar_one()
 

@@ -17,7 +17,7 @@ from signal import ITIMER_PROF, SIGPROF, setitimer
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from scheduler.timeline import DAY
+from scheduler.timeline import DAY, DAY_MINUTES
 
 if TYPE_CHECKING:
     from icalendar import Calendar, Event
@@ -26,7 +26,7 @@ AHEAD = LONGEST = 366 * DAY
 CPU_SECONDS, PATIENCE = 2, 30  # seconds: of work, and on the clock of a machine that has much else to do
 ROOT = Path(__file__).resolve().parents[2]
 MOST_EVENTS = 500
-QUARTER, MIDNIGHT = 15, 24 * 60
+QUARTER = 15
 TOO_OFTEN = {"SECONDLY", "MINUTELY", "HOURLY"}
 
 
@@ -147,7 +147,7 @@ def _away(event: "Event", zones: Collection[ZoneInfo], now: datetime) -> Iterato
     """What an event is on the wall; nothing for one that is over or takes no time."""
     starts, ends = event.start, event.end
     if not isinstance(starts, datetime) or not isinstance(ends, datetime):
-        first, last = (starts, 0), (ends - DAY, MIDNIGHT)
+        first, last = (starts, 0), (ends - DAY, DAY_MINUTES)
         over = datetime.combine(ends, time()) <= min(_walls(now, zones))
     else:
         first = min(_quarter(wall, up=False) for wall in _walls(starts, zones))
@@ -175,7 +175,7 @@ def _quarter(wall: datetime, *, up: bool) -> tuple[date, int]:
     if not up:
         return wall.date(), minutes // QUARTER * QUARTER
     quarters = -(-(minutes + (wall.second > 0)) // QUARTER)
-    return (wall.date(), quarters * QUARTER) if quarters else (wall.date() - DAY, MIDNIGHT)
+    return (wall.date(), quarters * QUARTER) if quarters else (wall.date() - DAY, DAY_MINUTES)
 
 
 if __name__ == "__main__":

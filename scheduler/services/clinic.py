@@ -33,7 +33,7 @@ from scheduler.services import (
 )
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import UNSEEN
-from scheduler.services.starts_changed import StartsChanged, Terms
+from scheduler.services.starts_changed import KindTerms, StartsChanged
 from scheduler.timeline import CELL, local_date, zone_of
 
 MINUTE = timedelta(minutes=1)
@@ -327,13 +327,13 @@ def _refitted(
     return changed
 
 
-def _terms(policy: ClinicPolicy, details: TypeDetails | None, now: datetime) -> Terms | None:
+def _terms(policy: ClinicPolicy, details: TypeDetails | None, now: datetime) -> KindTerms | None:
     """On which terms a kind of visit can be booked."""
     if details is None or not details.active:
         return None
     cells = (details.minutes + details.buffer_minutes) * MINUTE // CELL
     within = availability.bookable_within(policy, details, now, by_staff=False)
-    return Terms(cells, details.includes_needling, *within, details.therapist_ids, details.location_ids)
+    return KindTerms(cells, details.includes_needling, *within, details.therapist_ids, details.location_ids)
 
 
 def _in_order(session: Session) -> list[AppointmentType]:

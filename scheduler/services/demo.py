@@ -40,7 +40,7 @@ from scheduler.services import accounts, audit, explainer, planning, practice, s
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.planned import planned_time
-from scheduler.timeline import CELL, Stretch, next_cell
+from scheduler.timeline import CELL, DAY_MINUTES, Stretch, next_cell
 
 THERAPISTS_A_CHUNK = 10
 QUALIFICATION = "dry_needling"
@@ -260,7 +260,7 @@ def _book(
     key_id = keys.newest_link_key_id
     stretches = planned_time(session, therapist_ids, next_cell(now), end)
     for stretch, starts_at, kind in _starts(stretches, kinds, clinic.booked, chance):
-        booked_at = now - timedelta(minutes=chance.randrange(30, 30 * 24 * 60))
+        booked_at = now - timedelta(minutes=chance.randrange(30, 30 * DAY_MINUTES))
         patient, appointment_id = _patient(chance, booked_at), uuid7()
         token = keys.link_token(appointment_id, 1, key_id)
         rows[Patient].append(patient)

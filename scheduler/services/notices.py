@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.db import insert_into
-from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff, Wish
+from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff, TimeOffStatus
 from scheduler.services import audit
 from scheduler.services.audit import Actor
 from scheduler.timeline import cell_of, local_date, zone_of
@@ -54,10 +54,10 @@ def decision_stands(session: Session, about: str, account: Account) -> Decision 
     SQLite gives the number of what is gone to what comes next, which may be another's.
     """
     absence = session.get(TimeOff, int(about))
-    if absence is None or absence.therapist_id != account.therapist_id or absence.status == Wish.ASKED:
+    if absence is None or absence.therapist_id != account.therapist_id or absence.status == TimeOffStatus.ASKED:
         return None
     when = absence.starts_on, absence.starts_minute, absence.ends_on, absence.ends_minute
-    return Decision(*when, approved=absence.status == Wish.APPROVED)
+    return Decision(*when, approved=absence.status == TimeOffStatus.APPROVED)
 
 
 def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:

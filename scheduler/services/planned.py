@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
+from scheduler.models import Closure, Location, Therapist, TimeOff, TimeOffStatus, WorkingHours
 from scheduler.services import licensing
 from scheduler.services.licensing import Licences
 from scheduler.timeline import (
@@ -69,7 +69,7 @@ class Away:
     @classmethod
     def near(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Away":
         """What may touch [start, end), of these therapists and of every place. Two queries."""
-        approved = TimeOff.therapist_id.in_(therapist_ids) & (TimeOff.status == Wish.APPROVED)
+        approved = TimeOff.therapist_id.in_(therapist_ids) & (TimeOff.status == TimeOffStatus.APPROVED)
         closures = _near(session, Closure, Closure.location_id, true(), start, end)
         return cls(closures, _near(session, TimeOff, TimeOff.therapist_id, approved, start, end))
 

@@ -23,7 +23,7 @@ from scheduler.models import (
     Patient,
     Status,
     TimeOff,
-    Wish,
+    TimeOffStatus,
     WorkingHours,
 )
 from scheduler.timeline import DAY, local_date, zone_of
@@ -198,7 +198,7 @@ def _absences() -> CompoundSelect[*tuple[Any, ...]]:
     off = select(
         TimeOff.starts_on, TimeOff.starts_minute, TimeOff.ends_on, TimeOff.ends_minute, null(), null()
     ).where(
-        TimeOff.therapist_id == bindparam("therapist"), TimeOff.status == Wish.APPROVED,
+        TimeOff.therapist_id == bindparam("therapist"), TimeOff.status == TimeOffStatus.APPROVED,
         TimeOff.starts_on <= bindparam("last"), TimeOff.ends_on >= bindparam("first"),
     )  # fmt: skip
     return union_all(closed, off).order_by("starts_on", "starts_minute")

@@ -15,7 +15,7 @@ from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, Location
 from scheduler.services import availability, planned, practice
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, Stretch, first_instant, local_date, working_time, zone_of
+from scheduler.timeline import CELL, DAY, DAY_MINUTES, Stretch, first_instant, local_date, working_time, zone_of
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WARM_UP = 56 * DAY  # from an empty calendar to an ordinary one
@@ -26,7 +26,6 @@ A_MONDAY = date(2026, 1, 5)
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS = re.compile(r"\s*([a-z]{3})\s*(?:-\s*([a-z]{3}))?\s+(\S+)\s*-\s*(\S+)\s*")
 CLOCK = re.compile(r"([0-9]{1,2})(?::(00|15|30|45))?")
-MIDNIGHT = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class OnPaper:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BookingTerms:
     """The goal and how visits are booked; `cells` are those of one visit, its buffer included."""
 
     goal_hours: int
@@ -102,15 +101,15 @@ def _hours(text: str) -> list[OnPaper]:
 
 def _minute(text: str) -> int:
     match = CLOCK.fullmatch(text)
-    minute = int(match[1]) * 60 + int(match[2] or 0) if match else MIDNIGHT + 1
-    if minute > MIDNIGHT:
+    minute = int(match[1]) * 60 + int(match[2] or 0) if match else DAY_MINUTES + 1
+    if minute > DAY_MINUTES:
         raise ValueError(f"{text!r} is no quarter hour of a day, as in 8 or 8:30")
     return minute
 
 
-def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None) -> Terms:
+def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None) -> BookingTerms:
     """As a new clinic books, visits of PAPER_MINUTES."""
-    return Terms(
+    return BookingTerms(
         policy.access_goal_hours,
         policy.access_target,
         policy.booking_notice_minutes if notice is None else notice,
@@ -119,7 +118,7 @@ def terms_on_paper(policy: PolicyStart, minutes: int | None, notice: int | None)
     )
 
 
-def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic:
+def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: BookingTerms) -> Clinic:
     """A location of this many therapists who all work the same hours, without holidays, from A_MONDAY in Chicago."""
     begins = first_instant(A_MONDAY, 0, ON_PAPER)
     days = (WARM_UP + YEAR) // DAY + terms.horizon_days
@@ -136,7 +135,7 @@ def on_paper(weekly: Iterable[OnPaper], therapists: int, terms: Terms) -> Clinic
 
 def clinics(
     session: Session, location_id: int | None, minutes: int | None, notice: int | None, *, now: datetime
-) -> tuple[list[Clinic], Terms]:
+) -> tuple[list[Clinic], BookingTerms]:
     """The locations that patients can book online, or one, as planned from tomorrow on for the goal's kind of visit.
 
     Closures, time off, licences that end and hours that begin later are in it as far as they are known. Raises Invalid
@@ -158,10 +157,12 @@ def clinics(
     return [_planned(place, planned_there[place.id], kind, now) for place in places], terms
 
 
-def _terms(session: Session, kind: AppointmentType, minutes: int | None, notice: int | None, now: datetime) -> Terms:
+def _terms(
+    session: Session, kind: AppointmentType, minutes: int | None, notice: int | None, now: datetime
+) -> BookingTerms:
     policy = practice.policy(session)
     earliest, latest = availability.bookable_within(policy, kind, now, by_staff=False)
-    return Terms(
+    return BookingTerms(
         policy.access_goal_hours,
         policy.access_target,
         (earliest - now) // MINUTE if notice is None else notice,

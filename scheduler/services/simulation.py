@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from scheduler.errors import Invalid
 from scheduler.services import access_goal, access_rules
 from scheduler.services.access_rules import Cause
-from scheduler.services.simulated_clinics import YEAR, Clinic, Terms
+from scheduler.services.simulated_clinics import YEAR, BookingTerms, Clinic
 from scheduler.services.windows import Times
 from scheduler.timeline import CELL, DAY, first_instant, local_date
 
@@ -164,7 +164,7 @@ class Structural:
 class Calendar:
     """A clinic's places, back to back and by time, and when the goal is measured. The same for every policy."""
 
-    def __init__(self, clinic: Clinic, terms: Terms) -> None:
+    def __init__(self, clinic: Clinic, terms: BookingTerms) -> None:
         """Raise Invalid for a clinic without any room in its year."""
         self.clinic, self.terms = clinic, terms
         self.empty = access_rules.empty_plan_starts(clinic.stretches, terms.cells, needling=clinic.needling)
@@ -420,7 +420,7 @@ def _student(freedom: int, confidence: float) -> float:
     return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
 
-def structural(clinic: Clinic, terms: Terms) -> Structural:
+def structural(clinic: Clinic, terms: BookingTerms) -> Structural:
     """What the hours alone do to the goal, in a year from the clinic's beginning. Raise Invalid without any hours."""
     empty = access_rules.empty_plan_starts(clinic.stretches, terms.cells, needling=clinic.needling)
     if not empty:

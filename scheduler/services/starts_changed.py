@@ -29,7 +29,7 @@ class StartsChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class KindTerms:
     """On which terms a kind of visit is offered; no therapist is everybody, no location everywhere."""
 
     cells: int
@@ -80,7 +80,7 @@ def by_plan(session: Session, therapist_ids: Collection[int], until: datetime, *
     return [StartsChanged(name, gained[name], lost[name]) for name in kinds if gained[name] or lost[name]]
 
 
-def by_terms(session: Session, kind: str, before: Terms | None, after: Terms | None) -> list[StartsChanged]:
+def by_terms(session: Session, kind: str, before: KindTerms | None, after: KindTerms | None) -> list[StartsChanged]:
     """Tell what other terms do to a kind of visit; None when it is not offered. One query.
 
     `fit` must count as many cells as the longer of both has.
@@ -99,11 +99,11 @@ def by_terms(session: Session, kind: str, before: Terms | None, after: Terms | N
     return [StartsChanged(kind, gained, lost)] if gained or lost else []
 
 
-def _kinds(session: Session, now: datetime) -> dict[str, Terms]:
+def _kinds(session: Session, now: datetime) -> dict[str, KindTerms]:
     """The terms of every kind of visit by its name, in the clinic's order."""
     policy, offering = practice.policy(session), practice.offering(session)
     return {
-        kind.name: Terms(
+        kind.name: KindTerms(
             kind.cells,
             kind.includes_needling,
             *availability.bookable_within(policy, kind, now, by_staff=False),

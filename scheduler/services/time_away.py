@@ -14,13 +14,12 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from scheduler.errors import Conflict, Invalid
-from scheduler.models import Closure, Location, Therapist, TimeOff, Wish, WorkingHours
+from scheduler.models import Closure, Location, Therapist, TimeOff, TimeOffStatus, WorkingHours
 from scheduler.services import audit, calendar_files, consequences, edits, notices
 from scheduler.services.audit import Actor
-from scheduler.timeline import DAY, WallRange, instants_of, local_date, zone_of
+from scheduler.timeline import DAY, DAY_MINUTES, WallRange, instants_of, local_date, zone_of
 
 LONGEST = calendar_files.LONGEST
-MIDNIGHT = 24 * 60
 BEGUN = "This has begun, so it can only end."
 PASSED = "This has passed."
 
@@ -92,7 +91,7 @@ def close_on(
 ) -> list[Closure]:
     """Close for whole days the places that keep these holidays. Raises NotAgreed, for all of them at once."""
     consequences.alone(session)
-    days = ((one, ClosureDetails(one.day, 0, one.day, MIDNIGHT, one.name)) for one in holidays_)
+    days = ((one, ClosureDetails(one.day, 0, one.day, DAY_MINUTES, one.name)) for one in holidays_)
     wanted = [(place, details) for one, details in days for place in one.location_ids]
     return _closed(session, wanted, agreed=agreed, by=by, now=now)
 
@@ -161,7 +160,7 @@ def ask(session: Session, therapist_id: int, details: OffDetails, *, by: Actor, 
     """Ask for time off; nothing of the calendar follows until it is approved. Raises NotFound, Invalid."""
     edits.found(session, Therapist, therapist_id)
     _require_ahead(details, _latest_zone(session, therapist_id, now), now)
-    return _stored(session, therapist_id, details, Wish.ASKED, None, by=by, now=now)
+    return _stored(session, therapist_id, details, TimeOffStatus.ASKED, None, by=by, now=now)
 
 
 def ask_by_file(
@@ -176,7 +175,7 @@ def ask_by_file(
     new = [one for one in told if one.name not in kept]
     for one in new:
         details = OffDetails(one.starts_on, one.starts_minute, one.ends_on, one.ends_minute)
-        _stored(session, therapist_id, details, Wish.ASKED, one.name, by=by, now=now)
+        _stored(session, therapist_id, details, TimeOffStatus.ASKED, one.name, by=by, now=now)
     return Read(len(new), len(told) - len(new))
 
 
@@ -188,20 +187,22 @@ def give(
     edits.locked(session, Therapist, therapist_id)
     _require_ahead(details, _latest_zone(session, therapist_id, now), now)
     with consequences.weighed(session, [therapist_id], agreed=agreed, now=now):
-        return _stored(session, therapist_id, details, Wish.APPROVED, None, by=by, now=now)
+        return _stored(session, therapist_id, details, TimeOffStatus.APPROVED, None, by=by, now=now)
 
 
-def decide(session: Session, time_off_id: int, wish: Wish, *, agreed: str | None, by: Actor, now: datetime) -> TimeOff:
+def decide(
+    session: Session, time_off_id: int, status: TimeOffStatus, *, agreed: str | None, by: Actor, now: datetime
+) -> TimeOff:
     """Approve or decline what was asked for. Raises NotFound, Decided when somebody did otherwise, NotAgreed."""
     consequences.alone(session)
     absence = edits.locked(session, TimeOff, time_off_id)
-    if absence.status == wish:
+    if absence.status == status:
         return absence
-    if absence.status != Wish.ASKED:
+    if absence.status != TimeOffStatus.ASKED:
         raise Decided("Somebody has decided this already.")
     with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
-        absence.status = wish
-    audit.record(session, f"time_off.{wish}", absence, by=by, now=now, therapist_id=absence.therapist_id)
+        absence.status = status
+    audit.record(session, f"time_off.{status}", absence, by=by, now=now, therapist_id=absence.therapist_id)
     notices.time_off_decided(session, absence, by=by, now=now)
     return absence
 
@@ -225,7 +226,7 @@ def change_time_off(
     absence = edits.locked(session, TimeOff, time_off_id)
     before = edits.read_off(OffDetails, absence)
     edits.require_seen(before, seal)
-    if absence.status != Wish.APPROVED:
+    if absence.status != TimeOffStatus.APPROVED:
         raise Invalid("ends_on", "Only time off that is approved can be changed.")
     _require_change(before, details, _latest_zone(session, absence.therapist_id, now), now)
     with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
@@ -240,9 +241,9 @@ def withdraw(session: Session, time_off_id: int, *, agreed: str | None = None, b
     """
     consequences.alone(session)
     absence = edits.locked(session, TimeOff, time_off_id)
-    if absence.status == Wish.DECLINED:
+    if absence.status == TimeOffStatus.DECLINED:
         raise Invalid("ends_on", "This was declined, so there is nothing to take back.")
-    if absence.status == Wish.APPROVED:
+    if absence.status == TimeOffStatus.APPROVED:
         _require_not_begun(absence, _latest_zone(session, absence.therapist_id, now), now)
     with consequences.weighed(session, [absence.therapist_id], agreed=agreed, now=now):
         whose = {"therapist_id": absence.therapist_id, "status": absence.status}
@@ -287,14 +288,14 @@ def _closed(
 
 def _covers(closure: Closure, day: date) -> bool:
     begun = (closure.starts_on, closure.starts_minute) <= (day, 0)
-    return begun and (closure.ends_on, closure.ends_minute) >= (day, MIDNIGHT)
+    return begun and (closure.ends_on, closure.ends_minute) >= (day, DAY_MINUTES)
 
 
 def _stored(
     session: Session,
     therapist_id: int,
     details: OffDetails,
-    status: Wish,
+    status: TimeOffStatus,
     imported_as: str | None,
     *,
     by: Actor,

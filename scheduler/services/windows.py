@@ -11,9 +11,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from scheduler.timeline import DAY, first_instant, local_date
+from scheduler.timeline import DAY, DAY_MINUTES, first_instant, local_date
 
-MIDNIGHT = 24 * 60
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")  # as programs name them
 Times = tuple[datetime, datetime]  # [begin, end)
 
@@ -26,7 +25,7 @@ class DayPart(StrEnum):
     EVENING = "evening"
 
 
-PARTS = {DayPart.MORNING: (0, 12 * 60), DayPart.AFTERNOON: (12 * 60, 17 * 60), DayPart.EVENING: (17 * 60, MIDNIGHT)}
+PARTS = {DayPart.MORNING: (0, 12 * 60), DayPart.AFTERNOON: (12 * 60, 17 * 60), DayPart.EVENING: (17 * 60, DAY_MINUTES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class LocalWish:
         """When `day` is as wanted on the wall of a zone; None where it is another weekday, or the clock skips it."""
         if self.weekdays and day.weekday() not in self.weekdays:
             return None
-        begins, ends = PARTS[self.part] if self.part else (0, MIDNIGHT)
+        begins, ends = PARTS[self.part] if self.part else (0, DAY_MINUTES)
         times = first_instant(day, begins, zone), first_instant(day, ends, zone)
         return times if times[0] < times[1] else None
 

@@ -14,7 +14,6 @@ from scheduler import words
 from scheduler.web.language import language
 
 EARLIEST, LATEST = date(2000, 1, 1), date(2199, 12, 31)
-MIDNIGHT = 24 * 60
 QUARTER = 15
 
 

@@ -2,7 +2,7 @@
 
 import re
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import orjson
@@ -36,9 +36,14 @@ def new_key() -> str:
     return uuid4().hex
 
 
+def is_ours(key: str | None) -> TypeGuard[str]:
+    """Whether this looks like the key of a form that was shown."""
+    return KEY.fullmatch(key or "") is not None
+
+
 def repeatable(form: str, key: str | None, *typed: object) -> Repeatable:
     """The same form with the same words, which JSON can write, is one booking; a key that is not ours repeats none."""
-    known = key if key is not None and KEY.fullmatch(key) else new_key()
+    known = key if is_ours(key) else new_key()
     body = sha256(orjson.dumps([known, *typed])).hexdigest()
     return Repeatable(f"{form}-{body}", body)
 
@@ -134,6 +139,9 @@ class BookingForm(Form):
         """Who fills this in, as far as holds know them: where no script named the browser session, this form's key."""
         holder = next((name for name in (self.holder.data, self.key.data) if HOLDER.fullmatch(name or "")), None)
         return Keeper(self.hold.data or None, holder)
+
+    def was_shown(self) -> bool:
+        return is_ours(self.key.data)
 
     def typed(self) -> list[Any]:
         """What makes the same form twice one booking: a time that is kept anew makes no other one."""

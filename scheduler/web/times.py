@@ -12,7 +12,7 @@ from scheduler import words
 from scheduler.models import Appointment, Location
 from scheduler.services import access_goal
 from scheduler.services.availability import Offer, Place, SlotName
-from scheduler.timeline import WallRange, zone_of
+from scheduler.timeline import DAY_MINUTES, WallRange, zone_of
 from scheduler.web.language import language
 
 
@@ -116,8 +116,8 @@ def range_in_words(wall: WallRange) -> str:
 def hours_on(wall: WallRange, day: date) -> str:
     """The part of a day that a time away takes, as in "12:00 PM to 5:00 PM"; nothing for all of it."""
     opens = wall.starts_minute if wall.starts_on == day else 0
-    closes = wall.ends_minute if wall.ends_on == day else words.WHOLE_DAY
-    if (opens, closes) == (0, words.WHOLE_DAY):
+    closes = wall.ends_minute if wall.ends_on == day else DAY_MINUTES
+    if (opens, closes) == (0, DAY_MINUTES):
         return ""
     first, last = (words.wall_time(minute, language()) for minute in (opens, closes))
     return str(gettext("%(first)s to %(last)s", first=first, last=last))

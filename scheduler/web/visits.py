@@ -92,14 +92,27 @@ def details(slot: str) -> Response:
 
 @visits.post("/book/<slot>")
 def book(slot: str) -> BaseResponse:
-    """Keep the time, check what was typed, show it again to be looked over, or book: as the button pressed says."""
-    form, step = BookingForm(), request.form.get("step")
+    """Keep the time, check what was typed, show it again to be looked over, or book: as the button pressed says.
+
+    A form of ours was shown while its time was in the calendar: what is not there now has left the plan meanwhile.
+    """
+    form = BookingForm()
+    try:
+        return _stepped(slot, form)
+    except Invalid as error:
+        if error.field != "slot" or not form.was_shown():
+            raise
+        return _taken(slot, form, NotBookable.code)
+
+
+def _stepped(slot: str, form: BookingForm) -> BaseResponse:
+    step = request.form.get("step")
     if step == TRANSLATE:
         form.acknowledged.data = False  # what was shown in another language
     if step not in {CHANGE, TRANSLATE, "book"}:
         refusal = _keep(slot, form, anew=step in {KEEP, KEEP_ON})
         if refusal is not None:
-            return _taken(slot, form, refusal)
+            return _taken(slot, form, refusal.code)
     if step in {CHANGE, TRANSLATE, KEEP}:
         return _page("patient/details.html", slot, form)
     if not form.validate():
@@ -113,7 +126,7 @@ def _booked(slot: str, form: BookingForm) -> BaseResponse:
             command = _command(slot, _kind_id(practice.appointment_types(session)), form)
             visit = booking.book(session, command, keys=context().keys, now=context().clock.now())
     except NotBookable as refusal:
-        return _taken(slot, form, refusal)
+        return _taken(slot, form, refusal.code)
     except explainer.NotShownNow:
         form.read_again()
         return _page("patient/details.html", slot, form, status=422)
@@ -354,7 +367,7 @@ def _page(template: str, slot: str, form: BookingForm, status: int = 200) -> Res
     try:
         wanted = _wanted(slot, form.keeper())
     except NotBookable as refusal:
-        return _taken(slot, form, refusal)
+        return _taken(slot, form, refusal.code)
     if not form.acknowledged.data:
         form.explainer_version.data = wanted.version  # what they are shown now is what they tick
     if wanted.kept is None:
@@ -363,14 +376,14 @@ def _page(template: str, slot: str, form: BookingForm, status: int = 200) -> Res
     return make_response(page, status, {"Content-Security-Policy": MAY_FETCH})
 
 
-def _taken(slot: str, form: BookingForm, refusal: NotBookable) -> Response:
+def _taken(slot: str, form: BookingForm, code: str) -> Response:
     """Say that the time is gone and offer the nearest others; the form carries on what was typed."""
     now = context().clock.now()
     with reading(context().engine) as session:
         clinic = practice.policy(session)
         offers = availability.alternatives(session, slot, _kind_id(practice.appointment_types(session)), now=now)
         others = [shown_offer(offer, now) for offer in once(offers)]
-    page = render_template("patient/taken.html", clinic=clinic, code=refusal.code, others=others, form=form, slot=slot)
+    page = render_template("patient/taken.html", clinic=clinic, code=code, others=others, form=form, slot=slot)
     return make_response(page, 409)
 
 

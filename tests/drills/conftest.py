@@ -26,7 +26,6 @@ from scheduler.delivery import Delivery
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
 from scheduler.models import Fate, OutboxMessage
-from scheduler.services import verify
 from scheduler.services.availability import SlotName
 from scheduler.services.booking import PatientDetails, Visit
 from scheduler.timeline import CELL, DAY
@@ -111,9 +110,7 @@ class Town:
         return Counter(message.status for message in self.messages())
 
     def broken_rules(self) -> dict[str, int]:
-        with reading(self.clinic.engine) as session:
-            found = verify.verify(session, now=self.clinic.clock.now())
-            return {finding.rule: finding.violations for finding in found if finding.violations}
+        return self.clinic.violations()
 
 
 def address(place: int) -> str:

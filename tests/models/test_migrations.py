@@ -43,9 +43,9 @@ from scheduler.models import (
     SignInAttempt,
     StaffSession,
     TimeOff,
+    TimeOffStatus,
     Told,
     UsedChallenge,
-    Wish,
 )
 from scheduler.services import access_goal, notices, verify
 from tests import postgres
@@ -134,7 +134,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         )
         long_ago = {"starts_on": date(2020, 1, 1), "starts_minute": 0, "ends_on": date(2020, 1, 1), "ends_minute": 1440}
         session.add(Closure(location_id=1, reason="Snow", **long_ago))
-        session.add(TimeOff(therapist_id=1, status=Wish.APPROVED, asked_at=clock.now(), **long_ago))
+        session.add(TimeOff(therapist_id=1, status=TimeOffStatus.APPROVED, asked_at=clock.now(), **long_ago))
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
         access_goal.record(session, now=clock.now())

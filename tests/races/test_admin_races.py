@@ -17,7 +17,7 @@ from scheduler.services.consequences import NotAgreed
 from scheduler.services.hours import HoursClash, HoursDetails
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
-from tests.services.test_hours import ADMIN, broken, change, row_of, rows
+from tests.services.test_hours import ADMIN, change, row_of, rows
 from tests.web.staff import an_account
 
 NEXT_MONDAY = date(2026, 11, 30)
@@ -70,7 +70,7 @@ def test_of_two_places_that_want_a_therapist_at_once_one_gets_them(
 
     assert sorted(together(*(lambda place=place: add(place) for place in places))) == ["added", "refused"]
     assert len([shift for shift in rows(clinic) if shift.weekday == 5]) == 1
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_every_visit_booked_while_hours_end_was_shown_before_they_did(clinic: Clinic, engine: Engine) -> None:
@@ -104,7 +104,7 @@ def test_every_visit_booked_while_hours_end_was_shown_before_they_did(clinic: Cl
     assert len(booked) == outcomes.count("booked")
     assert booked == agreed_to
     assert clinic.offers(from_=NEXT_MONDAY, to=NEXT_MONDAY + DAY) == []
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_of_two_who_change_the_same_hours_one_is_shown_the_other_s(clinic: Clinic, engine: Engine) -> None:
@@ -120,4 +120,4 @@ def test_of_two_who_change_the_same_hours_one_is_shown_the_other_s(clinic: Clini
     days = [NEXT_MONDAY + 7 * n * DAY for n in range(4)]
     outcomes = together(*(lambda day=day: save(day) for day in days))
     assert sorted(outcomes) == ["ChangedMeanwhile"] * 3 + ["saved"]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from scheduler.db import reading
 from scheduler.errors import SlotTaken
 from scheduler.models import Appointment, AppointmentType, ClinicPolicy, Location, Slot, Therapist
-from scheduler.services import availability, slots, verify
+from scheduler.services import availability, slots
 from scheduler.services.availability import Bookable, Offer, SlotName
 from tests.clinic import Clinic
 from tests.server import at_once
@@ -100,13 +100,6 @@ def seen_free(clinic: Clinic, wanted: Offer) -> bool:
         return session.get_one(Slot, key).appointment_id is None
 
 
-def findings(clinic: Clinic) -> dict[str, int]:
-    """The rules that are broken, with their counts."""
-    with reading(clinic.engine) as session:
-        found = verify.verify(session, now=clinic.clock.now())
-        return {finding.rule: finding.violations for finding in found if finding.violations}
-
-
 def stored(clinic: Clinic) -> int:
     with reading(clinic.engine) as session:
         return len(session.scalars(select(Appointment.id)).all())
@@ -114,25 +107,25 @@ def stored(clinic: Clinic) -> int:
 
 def test_of_eight_patients_racing_for_one_time_one_wins(clinic: Clinic, wanted: Offer) -> None:
     assert race(clinic, wanted) == ["booked"] + ["taken"] * 7
-    assert (stored(clinic), findings(clinic)) == (1, {})
+    assert (stored(clinic), clinic.violations()) == (1, {})
 
 
 def test_the_race_is_real_without_the_guards(
     clinic: Clinic, wanted: Offer, trusting: None, claiming_blindly: None, without_trigger: None
 ) -> None:
     assert race(clinic, wanted) == ["booked"] * 8
-    assert (stored(clinic), findings(clinic)) == (8, {OVERLAPS: 7, LOST_SLOTS: 7})
+    assert (stored(clinic), clinic.violations()) == (8, {OVERLAPS: 7, LOST_SLOTS: 7})
 
 
 def test_the_claim_alone_keeps_a_time_from_being_booked_twice(
     clinic: Clinic, wanted: Offer, trusting: None, without_trigger: None
 ) -> None:
     assert race(clinic, wanted) == ["booked"] + ["taken"] * 7
-    assert (stored(clinic), findings(clinic)) == (1, {})
+    assert (stored(clinic), clinic.violations()) == (1, {})
 
 
 def test_the_trigger_alone_keeps_a_taken_slot_from_another_visit(
     clinic: Clinic, wanted: Offer, trusting: None, claiming_blindly: None
 ) -> None:
     assert race(clinic, wanted) == ["booked"] + ["taken"] * 7
-    assert (stored(clinic), findings(clinic)) == (1, {})
+    assert (stored(clinic), clinic.violations()) == (1, {})

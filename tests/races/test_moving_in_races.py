@@ -6,7 +6,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import NotBookable
 from scheduler.models import Account, Appointment, Patient, Therapist, WorkingHours
-from scheduler.services import booking, reminders, verify
+from scheduler.services import booking, reminders
 from scheduler.services.audit import Actor
 from scheduler.services.moving import moving_in
 from scheduler.services.moving.import_lines import Outcome, What
@@ -21,11 +21,6 @@ FILES = {
     What.VISITS: HEADER + VISIT + VISIT.replace("A1", "A2").replace("9:00", "9:50"),
 }
 TABLES = (Therapist, Account, WorkingHours, Patient, Appointment)
-
-
-def violations(clinic: Clinic) -> int:
-    with reading(clinic.engine) as session:
-        return sum(found.violations for found in verify.verify(session, now=clinic.clock.now()))
 
 
 def counts(clinic: Clinic) -> list[int]:
@@ -48,7 +43,7 @@ def test_of_several_who_store_the_same_file_one_stores_it(clinic: Clinic) -> Non
 
         assert sorted(at_once(3, store)) == [[Outcome.KNOWN] * 2] * 2 + [[Outcome.NEW] * 2]
     assert [after - earlier for earlier, after in zip(before, counts(clinic), strict=True)] == [2, 1, 2, 2, 2]
-    assert violations(clinic) == 0
+    assert clinic.violations() == {}
 
 
 def test_a_file_and_a_patient_who_want_the_same_time_do_not_both_get_it(clinic: Clinic) -> None:
@@ -69,7 +64,7 @@ def test_a_file_and_a_patient_who_want_the_same_time_do_not_both_get_it(clinic: 
             return True
 
         assert sorted(at_once(2, act)) == [False, True]
-    assert violations(clinic) == 0
+    assert clinic.violations() == {}
 
 
 def test_a_visit_cancelled_while_reminders_begin_is_told_once_or_not_at_all(clinic: Clinic, clock: FixedClock) -> None:
@@ -89,4 +84,4 @@ def test_a_visit_cancelled_while_reminders_begin_is_told_once_or_not_at_all(clin
             booking.call_off(session, visit, None, by=Actor("x"), keys=clinic.keys, now=clock.now())
 
     at_once(4, act)
-    assert violations(clinic) == 0
+    assert clinic.violations() == {}

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from scheduler.models import Wish
+from scheduler.models import TimeOffStatus
 from scheduler.services.availability import SlotName
 from scheduler.services.time_away import ClosureDetails, OffDetails
 
@@ -99,12 +99,14 @@ class Away:
     ends: datetime
     place: int | None = None
     therapist: int | None = None
-    wish: Wish = Wish.APPROVED
+    wish: TimeOffStatus = TimeOffStatus.APPROVED
     row: int = 0  # its number in the database
 
     def covers(self, start: Start) -> bool:
         whose = self.place == start.location or self.therapist == start.therapist
-        return whose and self.wish == Wish.APPROVED and self.begins <= shown(start.at, start.location) < self.ends
+        return (
+            whose and self.wish == TimeOffStatus.APPROVED and self.begins <= shown(start.at, start.location) < self.ends
+        )
 
     def columns(self) -> tuple[date, int, date, int]:
         """As a form has them: what lasts until midnight ends at 24:00."""

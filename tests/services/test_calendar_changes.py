@@ -42,7 +42,7 @@ from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import CELL, DAY, next_cell
 from tests.clinic import Clinic
 from tests.conftest import MONDAY_MORNING
-from tests.services.test_hours import ADMIN, broken
+from tests.services.test_hours import ADMIN
 from tests.services.test_state_machine import UNLICENSED, empty
 
 TODAY = date(2026, 11, 23)
@@ -374,7 +374,7 @@ def run(clinic: Clinic, steps: list[Step]) -> Counter[str]:
         assert cells(clinic.engine, taken=True) == taken, step.name
         assert outcome != "refused" or free == before, step.name
         assert told == difference(offers, offered(clinic)), step.name
-        assert broken(clinic).keys() <= {UNLICENSED}, step.name
+        assert clinic.violations().keys() <= {UNLICENSED}, step.name
     assert clinic.plan() == slots.Changes()
     return outcomes
 
@@ -417,5 +417,5 @@ def test_unlicensed_visits_are_those_that_the_list_names(clinic: Clinic, engine:
     with reading(engine) as session:
         hits = consequences.unfit(session, now=clinic.clock.now())
     assert [hit.why for hit in hits] == [Why.NOT_LICENSED]
-    assert broken(clinic)[UNLICENSED] == 1
+    assert clinic.violations()[UNLICENSED] == 1
     assert hits[0].starts_at - clinic.clock.now() < timedelta(hours=2)

@@ -20,7 +20,7 @@ from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.hours import HoursClash
 from scheduler.timeline import DAY
 from tests.clinic import FAR_AHEAD, LONG_AGO, Clinic
-from tests.services.test_hours import ADMIN, audited, broken, days_offered
+from tests.services.test_hours import ADMIN, audited, days_offered
 from tests.services.test_queries import statements
 
 TODAY = date(2026, 11, 23)
@@ -104,7 +104,7 @@ def test_a_place_s_new_clock_moves_its_hours_and_leaves_visits_where_they_are(cl
     ]
     first = clinic.offers(from_=TODAY + DAY)[0]
     assert (first.slot.starts_at.hour, first.time_zone) == (15, "America/Denver")  # eight o'clock there
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     assert audited(engine)[-1][2] == {"time_zone": ["America/Chicago", "America/Denver"]}
 
 
@@ -113,9 +113,9 @@ def test_a_place_s_new_state_asks_for_its_own_licences(clinic: Clinic) -> None:
     told = agreeing(lambda agreed: change_place(clinic, agreed, state="CO"))
     assert [hit.why for hit in told.hits] == [Why.NOT_LICENSED]
     assert clinic.offers() == []
-    assert broken(clinic) == {"visits ahead that the therapist is not licensed for": 1}
+    assert clinic.violations() == {"visits ahead that the therapist is not licensed for": 1}
     change_place(clinic, state="IL")
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_place_that_closes_has_no_times_and_tells_of_its_visits(clinic: Clinic) -> None:
@@ -126,7 +126,7 @@ def test_a_place_that_closes_has_no_times_and_tells_of_its_visits(clinic: Clinic
     change_place(clinic, active=True)
     assert clinic.offers(by_staff=True)
     assert clinic.offers() == []
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     assert ("location.changed", "1", {"online": [True, False]}) in audited(clinic.engine)
 
 
@@ -136,7 +136,7 @@ def test_a_place_that_is_not_online_keeps_its_times_for_the_staff(clinic: Clinic
         opening.close_online(session, 1, by=ADMIN, now=clinic.clock.now())
     assert clinic.offers() == []
     assert clinic.offers(by_staff=True)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_clock_that_lets_hours_overlap_elsewhere_is_refused(clinic: Clinic) -> None:
@@ -150,7 +150,7 @@ def test_a_clock_that_lets_hours_overlap_elsewhere_is_refused(clinic: Clinic) ->
     change_place(clinic, location_id=denver, time_zone="America/New_York")
     with pytest.raises(HoursClash):
         change_place(clinic, location_id=denver, active=True)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_words_about_a_place_change_without_a_look_at_its_calendar(clinic: Clinic) -> None:
@@ -203,14 +203,14 @@ def test_the_longest_visit_decides_what_fits_at_once(clinic: Clinic, clock: Fixe
         assert {offer.slot.starts_at.hour for offer in clinic.offers("Whole morning")} == {14}
     else:
         change_kind(clinic, 1, minutes=30)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_visits_that_are_booked_keep_their_length(clinic: Clinic) -> None:
     visit = clinic.book(str(clinic.offers()[0].slot)).appointment
     told = agreeing(lambda agreed: change_kind(clinic, 1, agreed, minutes=45))
     assert [(hit.visit_id, hit.why, hit.ends_at) for hit in told.hits] == [(visit.id, Why.KEEPS_LENGTH, visit.ends_at)]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_kind_that_is_to_include_needling_tells_of_whom_may_not(clinic: Clinic) -> None:
@@ -230,7 +230,7 @@ def test_a_rule_holds_from_its_day_on_and_the_one_before_stays(clinic: Clinic, e
     assert [(hit.visit_id, hit.why) for hit in told.hits] == [(visit.id, Why.NOT_LICENSED)]
     assert max(offer.slot.starts_at.date() for offer in clinic.offers("Needling", limit=5000)) < begins
     assert begins in {day for day, _ in days_offered(clinic)}
-    assert broken(clinic) == {"visits ahead that the therapist is not licensed for": 1}
+    assert clinic.violations() == {"visits ahead that the therapist is not licensed for": 1}
     with reading(engine) as session:
         rules = session.scalars(select(StateRule).order_by(StateRule.valid_from)).all()
     assert [(rule.valid_from, rule.needling) for rule in rules] == [(LONG_AGO, "permitted"), (begins, "forbidden")]
@@ -244,7 +244,7 @@ def test_a_rule_changes_no_past(clinic: Clinic, day: date) -> None:
 
 def test_the_first_rule_of_a_state_may_have_begun(clinic: Clinic) -> None:
     add_rule(clinic, replace(NEW_RULE, state="TX", valid_from=LONG_AGO))
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_rule_that_has_not_begun_can_be_taken_back(clinic: Clinic, engine: Engine) -> None:
@@ -254,7 +254,7 @@ def test_a_rule_that_has_not_begun_can_be_taken_back(clinic: Clinic, engine: Eng
     with transaction(engine) as session:
         changes.remove_rule(session, rule_id, agreed=None, by=ADMIN, now=clinic.clock.now())
     assert clinic.offers("Needling", limit=5000) == before
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     with pytest.raises(Invalid), transaction(engine) as session:
         changes.remove_rule(session, 1, agreed=None, by=ADMIN, now=clinic.clock.now())
     with pytest.raises(NotFound), transaction(engine) as session:

@@ -29,7 +29,7 @@ from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import DAY
 from tests.clinic import Clinic, at
 from tests.services.test_clinic import change_place
-from tests.services.test_hours import ADMIN, broken
+from tests.services.test_hours import ADMIN
 
 SATURDAY, SUNDAY = 5, 6
 SPRING = date(2027, 3, 14)  # a Sunday: in Chicago 2:00 becomes 3:00
@@ -80,7 +80,7 @@ def off(clinic: Clinic, first: date, from_: str, last: date, until: str) -> None
 def offered(clinic: Clinic, first: date, last: date | None = None, **find: Any) -> list[str]:  # noqa: ANN401 fields of Find
     """What search lists from the midnight that begins a day to the one that ends it, or another."""
     offers = clinic.offers(from_=first, to=(last or first) + DAY, limit=5000, **find)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     return [shown(offer.slot.starts_at, offer.time_zone) for offer in offers]
 
 

@@ -17,7 +17,7 @@ from scheduler.db import reading, transaction
 from scheduler.errors import ClinicError, Invalid, NotLicensed, SlotHeld, SlotTaken, TooMany, TooSoon
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import Appointment, AuditEvent, Hold, License, OutboxMessage, Patient, Slot, Status, WorkingHours
-from scheduler.services import booking, consequences, health, holds, reports, slots, verify
+from scheduler.services import booking, consequences, health, holds, reports, slots
 from scheduler.services.audit import Actor
 from scheduler.services.availability import Offer
 from scheduler.services.booking import BookForPatient
@@ -50,12 +50,6 @@ def later(clinic: Clinic) -> str:
 
 def offered(clinic: Clinic, kind: str = "Evaluation") -> list[str]:
     return [str(offer.slot) for offer in clinic.offers(kind, limit=EVERY)]
-
-
-def violations(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        found = verify.verify(session, now=clinic.clock.now())
-        return {one.rule: one.violations for one in found if one.violations}
 
 
 def held(clinic: Clinic) -> list[Appointment]:
@@ -92,7 +86,7 @@ def test_a_held_time_is_seen_and_booked_by_nobody_else(clinic: Clinic) -> None:
         clinic.hold(before[3])
     with pytest.raises(SlotHeld), transaction(clinic.engine) as session:
         booking.book_for(session, by_staff(clinic, before[0]), by=DESK, keys=clinic.keys, now=clinic.clock.now())
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_its_keeper_books_it_and_nothing_of_the_hold_is_left(clinic: Clinic) -> None:
@@ -103,7 +97,7 @@ def test_its_keeper_books_it_and_nothing_of_the_hold_is_left(clinic: Clinic) -> 
     with reading(clinic.engine) as session:
         assert rows(session, Hold) == []
         assert [one.id for one in rows(session, Appointment)] == [visit.id]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_hold_says_nothing_of_who_keeps_it(clinic: Clinic) -> None:
@@ -135,7 +129,7 @@ def test_a_released_time_is_back_at_once_and_released_again_changes_nothing(clin
     clinic.release("a token that never was")
     clinic.book(before[0])
     clinic.release(kept.token)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_an_expired_hold_is_swept_by_the_tick(clinic: Clinic, clock: FixedClock) -> None:
@@ -148,7 +142,7 @@ def test_an_expired_hold_is_swept_by_the_tick(clinic: Clinic, clock: FixedClock)
     sweep(clinic)
     assert held(clinic) == []
     assert slot in offered(clinic)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize("how", ["booked", "by staff", "held"])
@@ -167,7 +161,7 @@ def test_any_claim_on_the_therapist_sweeps_first(clinic: Clinic, clock: FixedClo
             booking.book_for(session, by_staff(clinic, slot), by=DESK, keys=clinic.keys, now=clock.now())
     (stored,) = all_visits(clinic)
     assert stored.status == ("held" if how == "held" else "booked")
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def all_visits(clinic: Clinic) -> list[Appointment]:
@@ -210,7 +204,7 @@ def test_who_books_another_time_gives_up_what_they_held(clinic: Clinic) -> None:
     kept = clinic.hold(str(clinic.offers(therapist_id=1)[0].slot))
     clinic.book(theirs, keeper=Keeper(kept.token))
     assert held(clinic) == []
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_refused_booking_leaves_the_hold_as_it_was(clinic: Clinic) -> None:
@@ -230,7 +224,7 @@ def test_a_held_time_may_be_booked_shorter_or_as_far_as_there_is_room(clinic: Cl
     other = starts(clinic)[0]
     kept = clinic.hold(other, "Evaluation")
     clinic.book(other, "Needling", keeper=Keeper(kept.token))
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_time_held_before_the_notice_passed_can_be_booked_while_it_is_held(clinic: Clinic, clock: FixedClock) -> None:
@@ -255,7 +249,7 @@ def test_a_visit_that_would_have_begun_is_too_soon_though_it_is_held(clinic: Cli
         clinic.book(str(first), keeper=Keeper(kept.token))
     clock.at += KEPT
     sweep(clinic)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_time_held_too_late_is_too_soon_once_the_hold_is_over(clinic: Clinic, clock: FixedClock) -> None:
@@ -389,7 +383,7 @@ def test_of_a_locations_open_starts_within_the_goal_a_quarter_may_be_held(clinic
     assert held_now == {"Evaluation": 8, "Needling": 16}[kind]
     beyond = str(clinic.offers(kind, from_=clinic.clock.now() + 49 * HOUR)[0].slot)
     clinic.hold(beyond, kind)  # what lies beyond the goal takes nothing from it
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_where_hardly_a_start_is_left_none_is_held_and_booking_goes_on(clinic: Clinic) -> None:
@@ -426,12 +420,12 @@ def test_hours_that_are_taken_away_while_a_time_is_held_do_not_come_back(clinic:
         slots.lock(session, [1])
         session.execute(update(WorkingHours).values(valid_until=clock.now().date() - DAY))
         consequences.replan(session, [1], now=clock.now())
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     clinic.release(kept.token)
     with reading(clinic.engine) as session:
         ahead = select(func.count()).select_from(Slot).where(Slot.starts_at > clock.now())
         assert session.execute(ahead).scalar_one() == 0
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_change_of_the_calendar_hits_no_hold(clinic: Clinic, clock: FixedClock) -> None:
@@ -499,7 +493,7 @@ def test_of_many_who_hold_one_time_at_once_one_has_it(clinic: Clinic) -> None:
         return outcome(lambda: clinic.hold(slot))
 
     assert Counter(at_once(PEOPLE, somebody)) == {"done": 1, "SlotHeld": PEOPLE - 1}
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_of_many_who_hold_and_book_one_time_at_once_one_has_it(clinic: Clinic) -> None:
@@ -512,7 +506,7 @@ def test_of_many_who_hold_and_book_one_time_at_once_one_has_it(clinic: Clinic) -
     found = Counter(at_once(PEOPLE, somebody))
     assert found["done"] == 1
     assert set(found) in ({"done", "SlotHeld"}, {"done", "SlotTaken"})
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize(
@@ -567,7 +561,7 @@ def race_for_holds(clinic: Clinic, wanted: list[str], who: dict[str, str]) -> in
     found = Counter(at_once(len(wanted), somebody))
     assert set(found) <= {"done", "TooMany"}
     assert len(held(clinic)) == found["done"]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     return found["done"]
 
 
@@ -647,7 +641,7 @@ class Keeping(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_broken_and_nothing_held_is_offered(self) -> None:
-        assert violations(self.clinic) == {}
+        assert self.clinic.violations() == {}
         found = set(offered(self.clinic))
         for slot in self.wanted:
             assert slot not in found or self.in_the_way(slot) == "done"

@@ -11,7 +11,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound
 from scheduler.models import AuditEvent, Location, Slot
-from scheduler.services import consequences, edits, hours, verify
+from scheduler.services import consequences, edits, hours
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.edits import ChangedMeanwhile
@@ -24,12 +24,6 @@ ADMIN = Actor("account:1", "192.0.2.1")
 MONDAY = date(2026, 11, 23)
 SATURDAY = 5
 MORNING = HoursDetails(9 * 60, 12 * 60, MONDAY, None)
-
-
-def broken(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        findings = verify.verify(session, now=clinic.clock.now())
-        return {finding.rule: finding.violations for finding in findings if finding.violations}
 
 
 def rows(clinic: Clinic) -> list[Shift]:
@@ -78,7 +72,7 @@ def test_hours_that_are_added_can_be_booked_at_once(clinic: Clinic, engine: Engi
     assert SATURDAY not in {weekday for _, weekday in days_offered(clinic)}
     add(clinic, [SATURDAY, 6])
     assert {5, 6} <= {weekday for _, weekday in days_offered(clinic)}
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     added = [detail for action, _, detail in audited(engine) if action == "working_hours.added"]
     assert [detail["weekday"] for detail in added] == [5, 6]
     assert added[0] | {"valid_from": "2026-11-23", "opens_minute": 540, "location_id": 1} == added[0]
@@ -88,7 +82,7 @@ def test_hours_hold_from_their_first_day_to_their_last(clinic: Clinic) -> None:
     first, last = MONDAY + 12 * DAY, MONDAY + 26 * DAY
     add(clinic, [SATURDAY], replace(MORNING, valid_from=first, valid_until=last))
     assert sorted(day for day, weekday in days_offered(clinic) if weekday == SATURDAY) == [first, first + 7 * DAY, last]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_therapist_is_at_two_places_in_turn(clinic: Clinic) -> None:
@@ -102,7 +96,7 @@ def test_a_therapist_is_at_two_places_in_turn(clinic: Clinic) -> None:
         assert found[:3] == [first + week * 7 * DAY for week in weeks]
     with pytest.raises(HoursClash):
         add(clinic, [SATURDAY], replace(fortnightly, valid_from=MONDAY + 14 * DAY), place=denver)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_another_rhythm_holds_from_a_day_on_and_the_visits_of_the_weeks_that_go_are_told(clinic: Clinic) -> None:
@@ -114,7 +108,7 @@ def test_another_rhythm_holds_from_a_day_on_and_the_visits_of_the_weeks_that_go_
     change(clinic, monday, told.value.agreement, every_weeks=2, valid_from=from_)
     mondays = sorted(day for day, weekday in days_offered(clinic) if weekday == 0)
     assert mondays[:4] == [MONDAY, MONDAY + 7 * DAY, from_, from_ + 14 * DAY]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_hours_for_nobody_or_nowhere_are_not_found(clinic: Clinic) -> None:
@@ -150,7 +144,7 @@ def test_hours_at_two_places_at_once_are_refused_whatever_the_clocks_say(
     asked = replace(MORNING, opens_minute=opens, closes_minute=closes)
     if not clashes:
         add(clinic, [0], asked, place=elsewhere)
-        assert broken(clinic) == {}
+        assert clinic.violations() == {}
         return
     with pytest.raises(HoursClash) as refused:
         add(clinic, [0], asked, place=elsewhere)
@@ -165,14 +159,14 @@ def test_hours_past_midnight_clash_with_those_of_the_next_morning(clinic: Clinic
     with pytest.raises(HoursClash):
         add(clinic, [6], HoursDetails(22 * 60, 32 * 60 + 15, MONDAY, None), place=elsewhere)
     add(clinic, [6], HoursDetails(22 * 60, 32 * 60, MONDAY, None), place=elsewhere)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_hours_that_follow_each_other_in_time_do_not_clash(clinic: Clinic, clock: FixedClock) -> None:
     elsewhere = clinic.add_location("Elsewhere")
     change(clinic, row_of(clinic, 1), valid_until=MONDAY + 7 * DAY)
     add(clinic, [1], replace(MORNING, valid_from=MONDAY + 8 * DAY), place=elsewhere)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     clock.at += 15 * DAY
     clinic.plan()
     (over,) = [shift for shift in rows(clinic) if shift.over(clock.now())]
@@ -182,7 +176,7 @@ def test_hours_that_follow_each_other_in_time_do_not_clash(clinic: Clinic, clock
 
 def test_one_therapist_s_hours_are_no_matter_of_another_s(clinic: Clinic) -> None:
     add(clinic, [0], therapist=clinic.add_therapist("Ben Becker"))
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_new_times_begin_on_a_day_and_what_was_worked_stays(clinic: Clinic, engine: Engine) -> None:
@@ -193,7 +187,7 @@ def test_new_times_begin_on_a_day_and_what_was_worked_stays(clinic: Clinic, engi
     assert (new.opens_minute, new.closes_minute, new.valid_from, new.valid_until) == (720, 1020, from_, None)
     mornings = clinic.offers(from_=from_, to=from_ + DAY, limit=99)
     assert min(offer.slot.starts_at.hour for offer in mornings) == 18  # UTC
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     assert [(action, entity_id) for action, entity_id, _ in audited(engine)] == [
         ("working_hours.changed", str(old.id)),
         ("working_hours.added", str(new.id)),
@@ -204,7 +198,7 @@ def test_new_times_begin_on_a_day_and_what_was_worked_stays(clinic: Clinic, engi
 def test_hours_end_on_a_day(clinic: Clinic) -> None:
     change(clinic, row_of(clinic, 0), valid_until=MONDAY + 7 * DAY)
     assert sorted(day for day, weekday in days_offered(clinic) if weekday == 0) == [MONDAY, MONDAY + 7 * DAY]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize(
@@ -232,7 +226,7 @@ def test_hours_that_never_began_can_be_changed_and_removed(clinic: Clinic, engin
     with transaction(engine) as session:
         hours.remove(session, saturday.id, agreed=None, by=ADMIN, now=clinic.clock.now())
     assert SATURDAY not in {weekday for _, weekday in days_offered(clinic)}
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     assert audited(engine)[-1][0] == "working_hours.removed"
     with transaction(engine) as session, pytest.raises(Invalid):
         hours.remove(session, row_of(clinic, 0).id, agreed=None, by=ADMIN, now=clinic.clock.now())
@@ -255,7 +249,7 @@ def test_booked_visits_are_told_before_hours_go_and_stay_booked_when_they_do(cli
         held = session.scalars(select(Slot).where(Slot.appointment_id == visit.id)).all()
         assert [hit.visit_id for hit in consequences.unfit(session, now=clinic.clock.now())] == [visit.id]
     assert len(held) == 4
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_an_agreement_is_for_the_visits_that_were_shown(clinic: Clinic) -> None:
@@ -269,7 +263,7 @@ def test_an_agreement_is_for_the_visits_that_were_shown(clinic: Clinic) -> None:
     assert len(again.value.hits) == 2
     change(clinic, row_of(clinic, 0), again.value.agreement, valid_until=MONDAY)
     change(clinic, row_of(clinic, 1), closes_minute=16 * 60)  # the visits that do not fit already are not told again
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_time_freed_outside_the_hours_is_not_offered_again(clinic: Clinic) -> None:
@@ -279,7 +273,7 @@ def test_time_freed_outside_the_hours_is_not_offered_again(clinic: Clinic) -> No
     change(clinic, row_of(clinic, 0), told.value.agreement, valid_until=MONDAY)
     clinic.cancel(visit.token)
     assert MONDAY + 7 * DAY not in {day for day, _ in days_offered(clinic)}
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_change_of_what_somebody_else_changed_is_refused(clinic: Clinic) -> None:
@@ -293,7 +287,7 @@ def test_a_change_of_what_somebody_else_changed_is_refused(clinic: Clinic) -> No
 def test_hours_beyond_a_horizon_that_was_shortened_are_planned_too(clinic: Clinic) -> None:
     clinic.policy(booking_horizon_days=14)
     change(clinic, row_of(clinic, 0), valid_until=MONDAY)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize("doing", ["adding", "changing", "removing"])
@@ -331,7 +325,7 @@ def test_the_day_of_a_shift_that_runs_past_midnight_can_still_end(clinic: Clinic
     change(clinic, row_of(clinic, 6), valid_until=date(2026, 11, 29))
     tonight = clinic.offers("Needling", to=clock.now() + 3 * HOUR)
     assert [offer.slot.starts_at - clock.now() for offer in tonight] == [HOUR]  # the notice; it ends at two
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize("week", [1, 2])
@@ -344,7 +338,7 @@ def test_new_times_of_every_second_week_keep_its_weeks(clinic: Clinic, clock: Fi
     change(clinic, shift, valid_from=MONDAY + week * 7 * DAY, closes_minute=11 * 60)
     found = sorted(day for day, weekday in days_offered(clinic) if weekday == SATURDAY)
     assert found[:3] == [first + number * 14 * DAY for number in (1, 2, 3)]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_the_first_clash_is_the_one_that_is_told(clinic: Clinic) -> None:

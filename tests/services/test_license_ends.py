@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import Account, Fate, Kind, License, OutboxMessage, Role, Therapist, TimeOff, Wish
+from scheduler.models import Account, Fate, Kind, License, OutboxMessage, Role, Therapist, TimeOff, TimeOffStatus
 from scheduler.services import letters, license_ends, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.letters import StaffLetter
@@ -149,7 +149,7 @@ def test_who_asked_for_time_off_is_told_when_others_decide(clinic: Clinic, ana: 
         with transaction(clinic.engine) as session:
             actor, now = Actor.of(by.id, "192.0.2.1"), clinic.clock.now()
             asked = time_away.ask(session, 1, OffDetails(day, 0, day, 24 * 60), by=actor, now=now)
-            time_away.decide(session, asked.id, Wish.DECLINED, agreed=None, by=actor, now=now)
+            time_away.decide(session, asked.id, TimeOffStatus.DECLINED, agreed=None, by=actor, now=now)
     words = select(OutboxMessage.account_id, OutboxMessage.about)
     with reading(clinic.engine) as session:
         told = session.execute(words.where(OutboxMessage.kind == Kind.TIME_OFF_DECIDED)).all()
@@ -163,13 +163,13 @@ def test_a_decision_is_told_as_it_stands_and_not_when_it_was_taken_back(
     asked = OffDetails(TODAY + DAY, 9 * 60, TODAY + 2 * DAY, 24 * 60, "A wedding")
     with transaction(clinic.engine) as session:
         own = time_away.ask(session, 1, asked, by=by, now=now)
-        time_away.decide(session, own.id, Wish.APPROVED, agreed=None, by=by, now=now)
+        time_away.decide(session, own.id, TimeOffStatus.APPROVED, agreed=None, by=by, now=now)
     approved = Decision(asked.starts_on, 9 * 60, asked.ends_on, 24 * 60, approved=True)
     assert decision(clinic, ana) == approved
-    reopened = {"status": Wish.ASKED}
+    reopened = {"status": TimeOffStatus.ASKED}
     for change, stands in (
-        ({"status": Wish.DECLINED}, replace(approved, approved=False)),
-        ({"status": Wish.APPROVED, "ends_on": TODAY + 3 * DAY}, replace(approved, ends_on=TODAY + 3 * DAY)),
+        ({"status": TimeOffStatus.DECLINED}, replace(approved, approved=False)),
+        ({"status": TimeOffStatus.APPROVED, "ends_on": TODAY + 3 * DAY}, replace(approved, ends_on=TODAY + 3 * DAY)),
         (reopened, None),
     ):
         with transaction(clinic.engine) as session:
@@ -189,10 +189,12 @@ def test_of_time_off_that_is_gone_nothing_of_anothers_is_told(
     details = OffDetails(TODAY + DAY, 0, TODAY + DAY, 24 * 60)
     with transaction(engine) as session:
         own = time_away.ask(session, 1, details, by=by, now=now)
-        time_away.decide(session, own.id, Wish.APPROVED, agreed=None, by=by, now=now)
+        time_away.decide(session, own.id, TimeOffStatus.APPROVED, agreed=None, by=by, now=now)
         time_away.withdraw(session, own.id, by=by, now=now)
         session.flush()
-        session.add(TimeOff(id=own.id, therapist_id=other, status=Wish.APPROVED, asked_at=now, **asdict(details)))
+        session.add(
+            TimeOff(id=own.id, therapist_id=other, status=TimeOffStatus.APPROVED, asked_at=now, **asdict(details))
+        )
     assert decision(clinic, ana) is None
 
 

@@ -32,7 +32,7 @@ from scheduler.models import (
     TherapistLanguage,
     WorkingHours,
 )
-from scheduler.services import accounts, booking, consequences, reminders, slots, verify
+from scheduler.services import accounts, booking, consequences, reminders, slots
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.holds import Keeper
@@ -70,12 +70,6 @@ def outcomes(tried: Tried) -> list[Outcome]:
 
 def problems(tried: Tried) -> list[tuple[int, str, Trouble]]:
     return [(line.number, problem.column, problem.trouble) for line in tried.lines for problem in line.problems]
-
-
-def violations(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        found = verify.verify(session, now=clinic.clock.now())
-        return {finding.rule: finding.violations for finding in found if finding.violations}
 
 
 def visits(clinic: Clinic) -> list[Appointment]:
@@ -156,7 +150,7 @@ def test_hours_are_planned_at_once_and_overlaps_are_refused_naming_both(clinic: 
     assert about[:2] == ["Decatur, 09:00–12:00 (#2)", "Springfield, 08:00–17:00"]
     assert before == 0
     assert len(clinic.offers(location_id=2)) > 0
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     again = stored(clinic, What.HOURS, text)
     assert outcomes(again)[0] == outcomes(again)[3] == Outcome.KNOWN
     with reading(clinic.engine) as session:
@@ -215,7 +209,7 @@ def test_a_visit_off_the_grid_takes_every_cell_it_touches_and_says_nothing_to_an
         assert {visit.patient_id for visit in (one, evening)} == {patient.id}
         assert len(rows(session, ManageLink)) == 2
     assert messages(clinic) == {(Kind.CONFIRMATION, Fate.SUPPRESSED, "imported"): 2}
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     assert clinic.plan() == slots.Changes()
     assert not any(at("2026-11-24T08:15-06:00") < offer.slot.starts_at < at("2026-11-24T10:00-06:00")
                    for offer in clinic.offers())  # fmt: skip
@@ -228,7 +222,7 @@ def test_the_same_file_twice_stores_nothing_twice(clinic: Clinic) -> None:
         before = visits(clinic)
         assert outcomes(stored(clinic, What.VISITS, text)) == [Outcome.KNOWN]
         assert len(visits(clinic)) == len(before)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_visit_that_was_imported_at_another_time_is_told(clinic: Clinic) -> None:
@@ -251,7 +245,7 @@ def test_collisions_name_who_has_the_time(clinic: Clinic) -> None:
     assert with_patient.about == "Monday, November 23, 10:00 AM–11:00 AM, Springfield, Pat Doe"
     assert with_patient.patient_id == booked.appointment.patient_id
     assert with_line.about == "Tuesday, November 24, 9:00 AM–9:45 AM, Pat Doe (#3)"
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_the_whole_file_or_nothing(clinic: Clinic) -> None:
@@ -303,7 +297,7 @@ def test_an_hour_that_comes_twice_is_taken_with_its_offset(clinic: Clinic) -> No
     )
     assert outcomes(stored(clinic, What.VISITS, text)) == [Outcome.NEW] * 3
     assert sorted(at(time) for time in times) == [visit.starts_at for visit in visits(clinic)]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_what_is_over_or_called_off_there_is_left_out(clinic: Clinic) -> None:
@@ -314,7 +308,7 @@ def test_what_is_over_or_called_off_there_is_left_out(clinic: Clinic) -> None:
         "2026-11-23,8:45,Ana Abbott,Follow-up,Pat Doe,p@example.com,Confirmed\n"
     )
     assert outcomes(stored(clinic, What.VISITS, text, whole=True)) == [Outcome.OVER, Outcome.CALLED_OFF, Outcome.NEW]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_nobody_is_booked_with_a_therapist_who_may_not_treat_that_day(clinic: Clinic) -> None:
@@ -388,18 +382,18 @@ def test_a_cancelled_visit_gives_back_only_what_the_plan_has(clinic: Clinic, clo
         (Kind.CONFIRMATION, Fate.SUPPRESSED, "imported"): 1,
         (Kind.CANCELLATION, Fate.SUPPRESSED, "imported"): 1,
     }
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_therapist_planned_elsewhere_is_where_the_visit_is(clinic: Clinic, clock: FixedClock) -> None:
     clinic.add_location("Decatur")
     stored(clinic, What.VISITS, HEADER + VISIT.replace("Springfield", "Decatur"))
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     with transaction(clinic.engine) as session:
         (visit,) = rows(session, Appointment)
         session.refresh(visit, ["location"])
         booking.call_off(session, visit, None, by=ADMIN, keys=clinic.keys, now=clock.now())
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     assert at("2026-11-24T09:00-06:00") in {offer.slot.starts_at for offer in clinic.offers()}
 
 
@@ -424,13 +418,13 @@ def test_starting_reminders_owes_what_is_still_useful_once(clinic: Clinic, clock
         (Kind.CONFIRMATION, Fate.SUPPRESSED, "imported"): 4,
         (Kind.REMINDER, Fate.OWED, None): 5,
     }
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     with transaction(clinic.engine) as session:
         visit = session.scalars(select(Appointment).where(Appointment.imported_as == "L1")).one()
         session.refresh(visit, ["location"])
         booking.call_off(session, visit, None, by=ADMIN, keys=clinic.keys, now=clock.now())
     assert messages(clinic)[Kind.CANCELLATION, Fate.OWED, None] == 1
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_therapist_hears_nothing_of_imported_visits_that_are_silent(clinic: Clinic, clock: FixedClock) -> None:
@@ -455,7 +449,7 @@ def test_the_buffer_is_the_types_unless_the_file_tells_another(clinic: Clinic, e
     assert problems(tried(clinic, What.VISITS, back_to_back)) == [(3, "start", Trouble.TAKEN)]
     without = back_to_back.replace("phone\n", "phone,buffer\n").replace(",\n", ",,0\n")
     assert outcomes(stored(clinic, What.VISITS, without)) == [Outcome.NEW] * 2
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_time_that_is_held_gives_way_to_a_visit_that_is_one_already(clinic: Clinic) -> None:
@@ -466,7 +460,7 @@ def test_a_time_that_is_held_gives_way_to_a_visit_that_is_one_already(clinic: Cl
     with pytest.raises(SlotTaken):
         clinic.book(near, keeper=Keeper(kept[0]))
     clinic.book(far, keeper=Keeper(kept[1]))
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_cells_that_are_taken_are_never_taken_over(clinic: Clinic) -> None:
@@ -477,7 +471,7 @@ def test_cells_that_are_taken_are_never_taken_over(clinic: Clinic) -> None:
     twin = Appointment(**own | later | {"id": uuid7(), "imported_as": "X"})
     with pytest.raises(SlotTaken):
         claimed(clinic, twin)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def claimed(clinic: Clinic, visit: Appointment) -> None:

@@ -11,7 +11,6 @@ from sqlalchemy import Engine, text
 
 from scheduler.csv_cells import MOST_COLUMNS, Table, Unreadable, decoded, defused, encoded, read, restored
 from scheduler.db import Base, reading, transaction
-from scheduler.services import verify
 from scheduler.services.audit import Actor
 from scheduler.services.moving import import_lines, moving_in, moving_out
 from scheduler.services.moving.import_lines import COLUMNS, Column, File, Outcome, What
@@ -100,12 +99,6 @@ def dump(engine: Engine) -> dict[str, int]:
         }
 
 
-def violations(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        found = verify.verify(session, now=clinic.clock.now())
-        return {finding.rule: finding.violations for finding in found if finding.violations}
-
-
 @ANY
 @given(files())
 def test_any_file_is_judged_line_by_line_and_stored_soundly(clinic: Clinic, file: tuple[What, str]) -> None:
@@ -129,14 +122,14 @@ def test_any_file_is_judged_line_by_line_and_stored_soundly(clinic: Clinic, file
         again = moving_in.dry_run(session, asked, now=clinic.clock.now())
     assert again.counts[Outcome.NEW] == 0
     assert again.counts[Outcome.KNOWN] >= done.counts[Outcome.NEW]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_file_about_good_visits_is_among_them(clinic: Clinic) -> None:
     """So that the test above does not only try what is refused."""
     lines = [VISIT.replace("A1", f"V{n}").replace("9:00", f"{9 + n}:{7 * n:02}") for n in range(6)]
     assert stored(clinic, What.VISITS, HEADER + "".join(lines)).counts == Counter({Outcome.NEW: 6})
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @given(st.binary(max_size=300))

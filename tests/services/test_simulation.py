@@ -15,18 +15,18 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, AppointmentTypeTherapist, Closure, Location
 from scheduler.services import access_rules, simulated_clinics, simulation
-from scheduler.services.simulated_clinics import WARM_UP, YEAR, Clinic, OnPaper, Terms
+from scheduler.services.simulated_clinics import WARM_UP, YEAR, BookingTerms, Clinic, OnPaper
 from scheduler.services.simulation import Calendar, Demand, Request, Verdict
 from scheduler.timeline import DAY
 from tests import clinic as tests_clinic
 
 HOUR = timedelta(hours=1)
-TERMS = Terms(goal_hours=48, target=0.9, notice_minutes=60, horizon_days=90, cells=4)
+TERMS = BookingTerms(goal_hours=48, target=0.9, notice_minutes=60, horizon_days=90, cells=4)
 BUSY = Demand(load=0.9, soon=0.15, lead_days=10, no_shows=0.1, cancelled=0.1)
 
 
 @cache
-def calendar(hours: str = "Mon-Sat 8-18", therapists: int = 1, terms: Terms = TERMS) -> Calendar:
+def calendar(hours: str = "Mon-Sat 8-18", therapists: int = 1, terms: BookingTerms = TERMS) -> Calendar:
     return Calendar(simulated_clinics.on_paper(simulated_clinics.hours(hours), therapists, terms), terms)
 
 
@@ -298,7 +298,7 @@ def test_a_visit_longer_than_any_day_has_no_room() -> None:
             asked_of(short, terms)
 
 
-def read(clinic: tests_clinic.Clinic, location_id: int | None = None) -> tuple[list[Clinic], Terms]:
+def read(clinic: tests_clinic.Clinic, location_id: int | None = None) -> tuple[list[Clinic], BookingTerms]:
     with reading(clinic.engine) as session:
         return simulated_clinics.clinics(session, location_id, None, None, now=clinic.clock.now())
 
@@ -346,7 +346,7 @@ def test_a_visit_has_the_notice_and_the_length_of_its_kind_unless_others_are_ask
         kind = session.get_one(AppointmentType, clinic.kinds["Evaluation"])
         kind.notice_minutes, kind.horizon_days, kind.buffer_minutes, kind.includes_needling = 120, 30, 15, True
     (found,), terms = read(clinic)
-    assert terms == Terms(goal_hours=48, target=0.9, notice_minutes=120, horizon_days=30, cells=5)
+    assert terms == BookingTerms(goal_hours=48, target=0.9, notice_minutes=120, horizon_days=30, cells=5)
     assert found.needling
     with reading(clinic.engine) as session:
         _, asked_for = simulated_clinics.clinics(session, None, 30, 0, now=clinic.clock.now())

@@ -19,7 +19,7 @@ from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.timeline import DAY
 from tests.clinic import FAR_AHEAD, Clinic
-from tests.services.test_hours import ADMIN, audited, broken, days_offered
+from tests.services.test_hours import ADMIN, audited, days_offered
 from tests.services.test_queries import statements
 
 TODAY = date(2026, 11, 23)
@@ -75,7 +75,7 @@ def test_a_new_therapist_can_be_booked_once_there_are_licence_and_hours(
     assert clinic.offers("Needling", therapist_id=zoe) == []
     add(engine, clock, zoe, replace(PT, kind="dry_needling"))
     assert clinic.offers("Needling", therapist_id=zoe)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     with reading(engine) as session:
         assert staffing.therapist_details(session, session.get_one(Therapist, zoe)) == ZOE
     assert [action for action, *_ in audited(engine)] == ["therapist.added", "license.added", "license.added"]
@@ -88,10 +88,10 @@ def test_a_therapist_who_goes_works_nowhere_and_their_visits_are_told(clinic: Cl
     with reading(engine) as session:
         assert practice.active_therapists(session) == []
         assert session.get_one(type(visit), visit.id).status == "booked"
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     change_therapist(clinic, active=True)
     assert clinic.offers()
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_languages_and_names_change_and_the_record_has_both(clinic: Clinic, engine: Engine) -> None:
@@ -108,9 +108,9 @@ def test_a_licence_that_ends_sooner_tells_of_the_visits_after_it(clinic: Clinic)
     clinic.book(str(clinic.offers(from_=last)[0].slot))
     assert agreeing(lambda agreed: change_license(clinic, "pt", agreed, valid_until=last)) == [Why.NOT_LICENSED]
     assert max(day for day, _ in days_offered(clinic)) <= last
-    assert broken(clinic) == {"visits ahead that the therapist is not licensed for": 1}
+    assert clinic.violations() == {"visits ahead that the therapist is not licensed for": 1}
     change_license(clinic, "pt", valid_until=FAR_AHEAD)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_needling_licence_hits_only_visits_with_needling(clinic: Clinic) -> None:
@@ -118,7 +118,7 @@ def test_a_needling_licence_hits_only_visits_with_needling(clinic: Clinic) -> No
     change_license(clinic, "dry_needling", valid_until=TODAY - DAY)
     assert clinic.offers("Needling") == []
     assert clinic.offers()
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_the_same_licence_is_stored_once(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:

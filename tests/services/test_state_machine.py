@@ -26,7 +26,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, ClinicPolicy, License, Wish, WorkingHours
+from scheduler.models import AppointmentType, ClinicPolicy, License, TimeOffStatus, WorkingHours
 from scheduler.services import consequences, edits, holds, slots, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import Hit, NotAgreed
@@ -164,7 +164,12 @@ class ClinicLife(RuleBasedStateMachine):
                 doing("take_time_off", therapist=SOMEBODY, span=SPANS, asked=st.booleans(), agrees=AGREES),
             ],
             doing("change_closure", pick=PICKS, span=SPANS, only_ends=st.booleans(), agrees=AGREES),
-            doing("decide", pick=PICKS, wish=st.sampled_from((Wish.APPROVED, Wish.DECLINED)), agrees=AGREES),
+            doing(
+                "decide",
+                pick=PICKS,
+                wish=st.sampled_from((TimeOffStatus.APPROVED, TimeOffStatus.DECLINED)),
+                agrees=AGREES,
+            ),
             doing("take_back", pick=PICKS),
             doing("pass_time", minutes=st.sampled_from([0, 8, 15, 100, 7 * 60, 26 * 60]), sweeps=st.booleans()),
         )
@@ -270,7 +275,7 @@ class ClinicLife(RuleBasedStateMachine):
         self._administer(change, self.model.with_away(*closures) if allowed else None, agrees=agrees)
 
     def change_closure(self, pick: int, span: tuple[int, int], only_ends: bool, agrees: bool) -> None:
-        closures = self._some(Wish.APPROVED, "place")
+        closures = self._some(TimeOffStatus.APPROVED, "place")
         if not closures:
             return
         closure = closures[pick % len(closures)]
@@ -288,7 +293,9 @@ class ClinicLife(RuleBasedStateMachine):
 
     def take_time_off(self, therapist: int, span: tuple[int, int], asked: bool, agrees: bool) -> None:
         """A therapist asks for time off, or an administrator gives it."""
-        absence = Away(*self._times(span), therapist=therapist, wish=Wish.ASKED if asked else Wish.APPROVED)
+        absence = Away(
+            *self._times(span), therapist=therapist, wish=TimeOffStatus.ASKED if asked else TimeOffStatus.APPROVED
+        )
 
         def change(session: Session, agreed: str | None) -> None:
             if asked:
@@ -300,8 +307,8 @@ class ClinicLife(RuleBasedStateMachine):
         allowed = self.model.may_be(absence)
         self._administer(change, self.model.with_away(absence) if allowed else None, agrees=agrees)
 
-    def decide(self, pick: int, wish: Wish, agrees: bool) -> None:
-        asked = self._some(Wish.ASKED, "therapist")
+    def decide(self, pick: int, wish: TimeOffStatus, agrees: bool) -> None:
+        asked = self._some(TimeOffStatus.ASKED, "therapist")
         if not asked:
             return
         absence = asked[pick % len(asked)]
@@ -310,7 +317,7 @@ class ClinicLife(RuleBasedStateMachine):
             time_away.decide(session, absence.row, wish, agreed=agreed, by=ADMIN, now=self.model.now)
 
         self._administer(change, self.model.with_away(replace(absence, wish=wish), without=[absence]), agrees=agrees)
-        other = Wish.DECLINED if wish == Wish.APPROVED else Wish.APPROVED
+        other = TimeOffStatus.DECLINED if wish == TimeOffStatus.APPROVED else TimeOffStatus.APPROVED
         if absence not in self.model.away:
             with pytest.raises(Decided), transaction(self.clinic.engine) as session:
                 time_away.decide(session, absence.row, other, agreed=None, by=ADMIN, now=self.model.now)
@@ -325,10 +332,10 @@ class ClinicLife(RuleBasedStateMachine):
         def change(session: Session, _agreed: str | None) -> None:
             undo(session, one.row, by=ADMIN, now=self.model.now)
 
-        allowed = one.wish != Wish.APPROVED or self.model.wall_of(one) < one.begins
+        allowed = one.wish != TimeOffStatus.APPROVED or self.model.wall_of(one) < one.begins
         self._administer(change, self.model.with_away(without=[one]) if allowed else None)
 
-    def _some(self, wish: Wish, what: str) -> list[Away]:
+    def _some(self, wish: TimeOffStatus, what: str) -> list[Away]:
         return [one for one in self.model.away if one.wish == wish and getattr(one, what)]
 
     def _times(self, span: tuple[int, int]) -> tuple[datetime, datetime]:

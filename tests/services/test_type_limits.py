@@ -21,7 +21,7 @@ from scheduler.timeline import DAY, zone_of
 from tests.clinic import HOUR, Clinic, body, key, rows
 from tests.services.test_booking_by_staff import book_for, staff_offers, wish
 from tests.services.test_clinic import TODAY, agreeing, change_kind, kind
-from tests.services.test_hours import audited, broken
+from tests.services.test_hours import audited
 
 MANY = 5000
 
@@ -144,7 +144,7 @@ def test_a_visit_with_its_buffer_ends_before_closing(clinic: Clinic) -> None:
         clinic.book(str(SlotName(last.therapist_id, last.location_id, last.starts_at + HOUR / 4)), "Follow-up")
     visit = clinic.book(str(last), "Follow-up").appointment
     assert visit.slots_end - visit.starts_at == timedelta(minutes=75)
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_visits_that_their_therapist_or_location_no_longer_offers_are_told_and_stay(wide: Clinic) -> None:
@@ -156,7 +156,7 @@ def test_visits_that_their_therapist_or_location_no_longer_offers_are_told_and_s
     assert [(hit.visit_id, hit.why) for hit in told.hits] == [(other.id, Why.NOT_OFFERED)]
     change_kind(wide, 1, therapist_ids=(), location_ids=())  # more may: nobody is hit
     assert {visit.status for visit in (one, other)} == {Status.BOOKED}
-    assert broken(wide) == {}
+    assert wide.violations() == {}
     changes = [detail for action, _, detail in audited(wide.engine) if action == "appointment_type.changed"]
     assert changes == [
         {"therapist_ids": [[], [2, 3]]},

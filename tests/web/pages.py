@@ -176,6 +176,12 @@ class Page:
         """Fill in, press a button, and follow where the answer leads."""
         return after(self.client, *self.sent(button, **changes))
 
+    def in_language(self, name: str) -> "Page":
+        """Press the button that turns an answer to a form into another language, with what is filled in."""
+        (button,) = [one.attributes for one in self.tree.one("nav").all("button") if one.text == name]
+        assert button["form"] == self.main.one("form", method="post").attributes["id"]
+        return after(self.client, button["formaction"], self.form.fields | {button["name"]: button["value"]})
+
     def agrees(self) -> "Page":
         """Save, having read which starts come and go; no visit is hit."""
         assert self.heading == "This changes what can be booked", self.heading

@@ -9,12 +9,12 @@ from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import AuditEvent, Closure, Role, TimeOff, Wish
+from scheduler.models import AuditEvent, Closure, Role, TimeOff, TimeOffStatus
 from scheduler.services import time_away
 from scheduler.services.audit import Actor
 from scheduler.services.time_away import OffDetails
 from tests.clinic import Clinic
-from tests.services.test_time_away import CHRISTMAS, booked, broken, close, free, give, on
+from tests.services.test_time_away import CHRISTMAS, booked, close, free, give, on
 from tests.web.pages import Element, Page, after, form_of, look
 from tests.web.staff import an_account, csrf_token, signed_in
 
@@ -67,7 +67,7 @@ def test_a_closure_is_entered_changed_and_taken_back(admin: FlaskClient, clinic:
     page = after(admin, remove.attributes["action"], {"csrf_token": csrf_token(admin)}).agrees()
     assert "None yet." in page.main.text
     assert on(free(clinic), EVE) == ["08:00–17:00"]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_holidays_of_the_states_are_offered_until_one_closes_on_them(
         "days": "Choose at least one day."
     }
     assert look(admin, "/admin/closures/holidays").press("Save", days="2026-12-25 Christmas Day").status == 422
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_visits_on_a_holiday_are_listed_first(admin: FlaskClient, clinic: Clinic) -> None:
@@ -174,7 +174,7 @@ def test_what_a_therapist_asks_for_is_approved_or_declined(admin: FlaskClient, c
     page = press(page, admin, "approve", wedding).agrees()
     assert "Ana Abbott Thursday, December 24, 2026 Approved. Note: A wedding" in page.main.text
     page = press(page, admin, "decline", whim)
-    assert [stands(engine, one) for one in (wedding, whim)] == [Wish.APPROVED, Wish.DECLINED]
+    assert [stands(engine, one) for one in (wedding, whim)] == [TimeOffStatus.APPROVED, TimeOffStatus.DECLINED]
     assert on(free(clinic), EVE) == []
     assert on(free(clinic), date(2026, 12, 28)) == ["08:00–17:00"]
     late = after(admin, f"/admin/time-off/{whim}/approve", {"csrf_token": csrf_token(admin)})
@@ -186,7 +186,7 @@ def test_what_a_therapist_asks_for_is_approved_or_declined(admin: FlaskClient, c
         assert [one for one in actions if one.startswith("time_off")] == [
             "time_off.approved", "time_off.declined", "time_off.withdrawn",
         ]  # fmt: skip
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_approving_lists_the_visits_that_are_booked_then(admin: FlaskClient, clinic: Clinic, engine: Engine) -> None:
@@ -195,10 +195,10 @@ def test_approving_lists_the_visits_that_are_booked_then(admin: FlaskClient, cli
     ask = press(look(admin, "/admin/time-off"), admin, "approve", wish)
     assert ask.heading == "This changes 1 booked visit"
     assert "The therapist is off then" in ask.main.text
-    assert stands(engine, wish) == Wish.ASKED
+    assert stands(engine, wish) == TimeOffStatus.ASKED
     assert ask.press("Back to the form").heading == "Time off"
     ask.press("Save all the same")
-    assert stands(engine, wish) == Wish.APPROVED
+    assert stands(engine, wish) == TimeOffStatus.APPROVED
 
 
 def test_what_has_begun_is_not_taken_back(app: Flask, engine: Engine, clinic: Clinic, clock: FixedClock) -> None:

@@ -15,7 +15,6 @@ from scheduler.db import reading, transaction
 from scheduler.models import AppointmentType, AuditEvent, ClinicPolicy, License, Location, Role, StateRule
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
-from tests.services.test_hours import broken
 from tests.services.test_queries import statements
 from tests.web.pages import after, look
 from tests.web.staff import an_account, signed_in
@@ -63,7 +62,7 @@ def test_a_kind_of_visit_is_added_where_it_shall_stand(admin: FlaskClient, engin
     rows = sorted(stored(engine, AppointmentType), key=lambda row: str(row["position"]))
     assert [row["name"] for row in rows] == ["Short check", "Evaluation", "Follow-up", "Needling"]
     assert rows[0] | {"minutes": 15, "buffer_minutes": 15, "includes_needling": False, "active": True} == rows[0]
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
     hidden = page.follow("Short check").press("Save", active=None).agrees()
     assert "Not offered" in hidden.main.text
 
@@ -240,7 +239,7 @@ def test_a_change_that_hits_visits_lists_them_first(
     assert done.heading == "Visits to move"
     assert "Pat Doe" in done.main.text
     assert stored(engine, Location)[0]["time_zone"] == "America/Denver"
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_whoever_is_shown_patients_is_noted(admin: FlaskClient, engine: Engine, clinic: Clinic) -> None:

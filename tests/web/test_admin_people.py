@@ -25,7 +25,7 @@ from scheduler.models import (
     WorkingHours,
 )
 from tests.clinic import Clinic
-from tests.services.test_hours import broken, days_offered
+from tests.services.test_hours import days_offered
 from tests.services.test_queries import statements
 from tests.web.pages import Page, after, look
 from tests.web.staff import PASSWORD, an_account, csrf_token, signed_in
@@ -85,7 +85,7 @@ def test_a_therapist_is_added_with_licence_and_hours_and_can_be_booked(
     for words in ("Saturday, 9:00 AM to 12:00 PM Springfield from November 23, 2026", "Sunday, 9:00 AM"):
         assert words in page.main.text
     assert {weekday for _, weekday in days_offered(clinic, therapist_id=2)} == {5, 6}
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_licence_is_verified_by_whoever_looked(admin: FlaskClient, engine: Engine, clock: FixedClock) -> None:
@@ -171,7 +171,7 @@ def test_hours_are_changed_from_a_day_on_and_ended(admin: FlaskClient, engine: E
     assert len(stored(engine, WorkingHours)) == 5
     assert send(admin, "/admin/hours/2/remove").status == 422
     assert len(stored(engine, WorkingHours)) == 5
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_hours_without_a_licence_are_stored_and_warned_of(admin: FlaskClient, engine: Engine, clinic: Clinic) -> None:

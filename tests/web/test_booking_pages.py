@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, delete, select, text, update
 
 from scheduler import cli
 from scheduler.app import LARGEST_BODY
@@ -30,6 +30,7 @@ from scheduler.models import (
     License,
     OutboxMessage,
     Patient,
+    Slot,
     Status,
     Therapist,
     TherapistLanguage,
@@ -40,6 +41,7 @@ from scheduler.services.holds import Keeper
 from scheduler.services.windows import DayPart, LocalWish
 from scheduler.web import visits
 from tests.clinic import EXPLAINER, Clinic, at, body, key, rows
+from tests.conftest import MONDAY_MORNING
 from tests.server import at_once, serving
 from tests.web.pages import Page, after, look, parse
 from tests.web.test_limits import everything
@@ -348,9 +350,9 @@ def test_each_place_has_its_own_date(client: FlaskClient, bare: Clinic, clock: F
     }
     labels = [label for _, _, label in listed(look(client, "/book"))][:3]
     assert labels == [
-        "11:00 PM, Today, Monday, November 23, 11:00 PM Central Standard Time, Springfield",
-        "12:00 AM, Tomorrow, Tuesday, November 24, 12:00 AM Eastern Standard Time, Albany",
-        "11:00 PM, Tomorrow, Tuesday, November 24, 11:00 PM Central Standard Time, Springfield",
+        "11:00 PM, Today, Monday, November 23, 11:00 PM Central Standard Time, Springfield, within 48 hours",
+        "12:00 AM, Tomorrow, Tuesday, November 24, 12:00 AM Eastern Standard Time, Albany, within 48 hours",
+        "11:00 PM, Tomorrow, Tuesday, November 24, 11:00 PM Central Standard Time, Springfield, within 48 hours",
     ]
 
 
@@ -429,6 +431,7 @@ def test_every_time_is_read_out_whole(client: FlaskClient, clinic: Clinic, langu
         "en": ("Central Standard Time", "Eastern Standard Time"),
         "es": ("hora estándar central", "hora estándar oriental"),
     }
+    within = {"en": ", within 48 hours", "es": ", dentro de 48 horas"}[language]
     page = look(client, "/book", language)
     found = listed(page)
     assert len({label for _, _, label in found}) == len(found) > 50
@@ -436,7 +439,8 @@ def test_every_time_is_read_out_whole(client: FlaskClient, clinic: Clinic, langu
         place, zone = (
             ("Springfield", zones[language][0]) if instant.endswith("-06:00") else ("Albany", zones[language][1])
         )
-        assert label.endswith(f" {zone}, {place}")
+        marked = within if at(instant) <= MONDAY_MORNING + timedelta(hours=48) else ""
+        assert label.endswith(f" {zone}, {place}{marked}")
         assert str(at(instant).day) in label
         assert f"{int(at(instant).strftime('%I'))}:{at(instant).minute:02}" in label
 
@@ -563,7 +567,7 @@ def test_a_visit_is_booked_in_three_pages(client: FlaskClient, clinic: Clinic) -
     assert (check.status, check.heading) == (200, "Is this right?")
     facts = [one.text for one in check.main.one("dl").all("dd")]
     assert facts == [
-        "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield",
+        "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield, within 48 hours",
         "Evaluation, 60 minutes, with Ana Abbott",
         "Pat Doe",
         "pat@example.com",
@@ -674,10 +678,7 @@ def test_the_other_language_is_a_press_away_and_loses_nothing_but_the_tick(clien
     mistakes = page.press(CONTINUE, **PAT | {"email": "nobody"})
     check = page.press(CONTINUE, **PAT)
     for before in (mistakes, check):
-        (button,) = [one for one in before.tree.one("nav").all("button") if one.text == "Español"]
-        assert button.attributes["form"] == before.main.one("form", method="post").attributes["id"]
-        sent = before.form.fields | {button.attributes["name"]: button.attributes["value"]}
-        spanish = after(client, button.attributes["formaction"], sent)
+        spanish = before.in_language("Español")
         assert (spanish.status, spanish.heading) == (200, "Sus datos")
         typed = {name: spanish.form.fields[name] for name in PAT if name != "acknowledged"}
         assert typed == {name: before.form.fields[name] for name in typed}
@@ -1015,7 +1016,8 @@ def test_a_taken_time_offers_the_nearest_others_and_loses_nothing(client: FlaskC
     clinic.book(slot)
     gone = check.press(BOOK)
     assert (gone.status, gone.heading) == (409, GONE)
-    assert gone.form.fields == check.form.fields | {"step": "check"}
+    assert gone.form.fields == check.form.fields
+    assert {(one["name"], one["value"]) for one in gone.form.buttons.values()} == {("step", "check")}
     nearest = [str(offer.slot) for offer in clinic.offers(limit=3)]
     assert [one["formaction"].rpartition("/")[2] for one in gone.form.buttons.values()] == nearest
     assert next(iter(gone.form.buttons)) == "Today, Monday, November 23, 11:00 AM Central Standard Time, Springfield"
@@ -1035,7 +1037,49 @@ def test_a_time_taken_before_the_form_was_right_loses_nothing_either(client: Fla
     assert (gone.status, gone.heading) == (409, GONE)
     again = gone.press(next(iter(gone.form.buttons)))
     assert (again.status, set(again.problems)) == (422, {"name", "email"})
-    assert again.form.fields | {"step": "check", "hold": ""} == gone.form.fields
+    assert again.form.fields | {"hold": ""} == gone.form.fields
+
+
+@pytest.mark.parametrize("step", ["keep", "check", "change", "translate", "book"])
+@on_sqlite
+def test_a_time_that_left_the_plan_while_the_form_was_filled_in_loses_nothing(
+    client: FlaskClient, clinic: Clinic, step: str
+) -> None:
+    slot = first(clinic)
+    page = details(client, clinic)
+    with transaction(clinic.engine) as session:
+        session.execute(delete(Slot).where(Slot.starts_at <= SlotName.parse(slot).starts_at))
+    gone = after(client, f"/book/{slot}", page.form.filled(**PAT) | {"step": step})
+    assert (gone.status, gone.heading) == (409, NOT_ANY_MORE)
+    assert {name: gone.form.fields.get(name) for name in PAT} == {
+        **PAT,
+        "acknowledged": None if step == "translate" else "y",
+    }
+    assert stored(clinic) == []
+    other = gone.press(next(iter(gone.form.buttons)), acknowledged="y")
+    assert (other.status, other.heading) == (200, "Is this right?")
+    assert other.press(BOOK).heading == "Your visit is booked"
+
+
+@pytest.mark.parametrize("left", [True, False])
+@on_sqlite
+def test_the_page_of_a_taken_time_is_there_in_the_other_language_with_all_that_was_typed(
+    client: FlaskClient, clinic: Clinic, left: bool
+) -> None:
+    page = details(client, clinic)
+    clinic.book(first(clinic))
+    if not left:
+        with transaction(clinic.engine) as session:
+            session.execute(text("UPDATE slot SET fit = 1 WHERE appointment_id IS NULL"))
+    spanish = page.press(CONTINUE, **PAT).in_language("Español")
+    assert (spanish.status, spanish.heading) == (409, "Alguien fue un momento más rápido")
+    assert bool(spanish.form.buttons) is left
+    assert {name: spanish.form.fields[name] for name in PAT if name != "acknowledged"} == {
+        name: value for name, value in PAT.items() if name != "acknowledged"
+    }
+    assert (
+        "acknowledged" not in spanish.form.fields
+    )  # the text to tick is read in the language that it is then shown in
 
 
 @on_sqlite

@@ -323,9 +323,9 @@ def test_a_plain_address_is_not_told_to_stay_on_https(client: FlaskClient, clini
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Log as wsgi.py does in production, but into a text; return what was logged, and whatever else was printed."""
+    """Log as wsgi.py does for programs, but into a text; return what was logged, and whatever else was printed."""
     written = StringIO()
-    logs.configure(json=True)
+    logs.configure(people=False)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(written), cache_logger_on_first_use=False)
     for module in (problems, requests):  # theirs may remember an earlier configuration
         monkeypatch.setattr(module, "log", structlog.get_logger())

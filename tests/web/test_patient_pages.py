@@ -40,6 +40,18 @@ KEPT = {
 NOT_KEPT = {"en": "Our goal is to see you within {} hours.", "es": "Nuestra meta es atenderle en menos de {} horas."}
 MEASURED = "In the last 28 days a visit within our goal was on offer {}% of the time."
 TOO_NEW = "We have measured this for less than a week, so there is no figure yet for how often it holds."
+ACCEPTED = (
+    ("en", "en"),
+    ("es", "es"),
+    ("es-MX,en;q=0.1", "es"),
+    ("en-GB,es;q=0.9", "en"),
+    ("fr;q=0.9,es;q=0.5", "es"),
+    ("es;q=0,en;q=0.1", "en"),
+    ("de", "en"),
+    ("*", "en"),
+    ("", "en"),
+    (";;q=,=;é,,q=x;es", "en"),
+)
 CLAIMS = ("licensed", "everywhere", "within_goal")
 
 
@@ -387,3 +399,17 @@ def test_the_contact_page_names_every_location_with_its_phone(client: FlaskClien
     assert set(places(page)) == {"Mesa", "Springfield"}
     assert [one.attributes["href"] for one in page.main.all("a") if one.text == "+1 555 0100"] == ["tel:+15550100"] * 2
     assert page.follow("All times in Springfield").heading == "Choose a time"
+
+
+# --- the language
+
+
+@on_sqlite
+@pytest.mark.parametrize(("accepts", "language"), ACCEPTED)
+def test_pages_are_in_the_language_that_the_browser_prefers(
+    client: FlaskClient, clinic: Clinic, accepts: str, language: str
+) -> None:
+    for path in ("/", "/book", "/explainer", "/contact", "/nothing-here", "/book?location=here"):
+        page = look(client, path, accepts)
+        assert page.tree.one("html").attributes["lang"] == language
+        assert {"en": "Skip to content", "es": "Ir al contenido"}[language] in {one.text for one in page.tree.all("a")}

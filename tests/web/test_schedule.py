@@ -20,7 +20,7 @@ from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.mail import Mailer
 from scheduler.models import Account, Appointment, AuditEvent, License, Needling, Role, Status
-from scheduler.services import time_away, verify
+from scheduler.services import time_away
 from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
@@ -73,12 +73,6 @@ def reads(engine: Engine) -> list[tuple[str, str, str, str]]:
     with reading(engine) as session:
         rows = session.scalars(select(AuditEvent).where(AuditEvent.action.like("%.read")).order_by(AuditEvent.id))
         return [(row.actor, row.entity, row.entity_id, row.detail["fields"]) for row in rows]
-
-
-def broken(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        findings = verify.verify(session, now=clinic.clock.now())
-        return {finding.rule: finding.violations for finding in findings if finding.violations}
 
 
 def test_a_day_says_who_comes_when_where_and_what_to_prepare(phone: FlaskClient, clinic: Clinic, ana: Account) -> None:
@@ -327,7 +321,7 @@ def test_one_tap_marks_and_one_takes_it_back(phone: FlaskClient, clinic: Clinic,
     told = look(phone, f"/staff/visits/{visit.id}").main.text
     for words in (f"Marked: Arrived, {ana.name}", f"Mark undone: Booked, {ana.name}", f"Marked: No-show, {ana.name}"):
         assert words in told, words
-    assert broken(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def press(client: FlaskClient, page: Page, word: str) -> Any:  # noqa: ANN401 an answer

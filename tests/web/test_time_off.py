@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import Role, Therapist, TimeOff, Wish
+from scheduler.models import Role, Therapist, TimeOff, TimeOffStatus
 from scheduler.services import edits, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.time_away import OffDetails
@@ -70,7 +70,7 @@ def test_time_off_is_asked_for_and_taken_back(ana: FlaskClient, clinic: Clinic, 
 
 
 def test_what_was_decided_is_told(ana: FlaskClient, clinic: Clinic, clock: FixedClock) -> None:
-    for day, wish in ((EVE, Wish.APPROVED), (date(2026, 12, 28), Wish.DECLINED)):
+    for day, wish in ((EVE, TimeOffStatus.APPROVED), (date(2026, 12, 28), TimeOffStatus.DECLINED)):
         with transaction(clinic.engine) as session:
             details, by = OffDetails(day, 0, day, 24 * 60), Actor("test")
             asked = time_away.ask(session, 1, details, by=by, now=clock.now())

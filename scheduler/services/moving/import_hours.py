@@ -13,7 +13,6 @@ from scheduler.services.hours import MOST_WEEKS, Shift
 from scheduler.services.moving import import_places
 from scheduler.services.moving.import_lines import (
     GRID,
-    MINUTES_A_DAY,
     Cells,
     File,
     Line,
@@ -25,7 +24,7 @@ from scheduler.services.moving.import_lines import (
     weekday_of,
     whole_number,
 )
-from scheduler.timeline import first_clash, local_date, zone_of
+from scheduler.timeline import DAY_MINUTES, first_clash, local_date, zone_of
 
 
 def hours_lines(session: Session, file: File, *, now: datetime) -> Iterator[Line]:
@@ -84,7 +83,7 @@ def _shift(cells: Cells, therapist: Therapist | None, location: Location | None,
     for column, minutes in (("opens", opens), ("closes", closes)):
         if minutes % GRID:
             cells.note(column, Trouble.OFF_GRID, clock_of(minutes))
-    if not opens < closes <= opens + MINUTES_A_DAY or opens >= MINUTES_A_DAY:
+    if not opens < closes <= opens + DAY_MINUTES or opens >= DAY_MINUTES:
         cells.note("closes", Trouble.ORDER, clock_of(closes))
     today = local_date(now, zone_of(location.time_zone))
     if last is not None and last < (first or today):

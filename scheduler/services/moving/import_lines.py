@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from scheduler import accepted
 from scheduler.csv_cells import MOST_ROWS, Table
+from scheduler.timeline import DAY_MINUTES
 from scheduler.words import folded
 
 TITLE = (
@@ -21,7 +22,7 @@ TITLE = (
 LONGEST_TITLE = 200
 LONGEST_NAME, LONGEST_EMAIL, LONGEST_NOTE, LONGEST_PHONE = 200, 254, 500, 40
 YEARS = range(2000, 2200)
-GRID, MINUTES_A_DAY = 15, 24 * 60
+GRID = 15
 T = TypeVar("T")
 
 
@@ -490,7 +491,7 @@ def minutes_of(text: str) -> int:
         if not 1 <= hours <= NOON:
             raise Unusable(Trouble.TIME)
         hours = hours % NOON + (NOON if found[4].lower() == "p" else 0)
-    if minutes > 59 or hours * 60 + minutes > 2 * MINUTES_A_DAY:  # noqa: PLR2004 of an hour
+    if minutes > 59 or hours * 60 + minutes > 2 * DAY_MINUTES:  # noqa: PLR2004 of an hour
         raise Unusable(Trouble.TIME)
     return hours * 60 + minutes
 
@@ -543,7 +544,7 @@ def instant_of(day: str, clock: str, zone: ZoneInfo, *, day_first: bool) -> date
     if not clock:
         raise Unusable(Trouble.TIME)
     minutes = minutes_of(clock)
-    if minutes >= MINUTES_A_DAY:
+    if minutes >= DAY_MINUTES:
         raise Unusable(Trouble.TIME)
     on = date_of(day, day_first=day_first)
     if on.year not in YEARS:

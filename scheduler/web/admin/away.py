@@ -13,7 +13,7 @@ from wtforms.fields import SelectChoice
 from scheduler import words
 from scheduler.db import reading
 from scheduler.errors import NotFound
-from scheduler.models import Closure, Location, Role, Therapist, TimeOff, Wish
+from scheduler.models import Closure, Location, Role, Therapist, TimeOff, TimeOffStatus
 from scheduler.services import edits, practice, staffing, time_away
 from scheduler.services.time_away import ClosureDetails, Holiday, OffDetails
 from scheduler.timeline import DAY
@@ -123,10 +123,10 @@ def time_off() -> str:
         people, own = _people(session), {person.id for person in _own_people(session)}
         since = practice.today(session, now=now()) - LATELY
         found = time_away.time_off_of(session, list(people), since=since)
-    asked = [one for one in found if one.status == Wish.ASKED]
+    asked = [one for one in found if one.status == TimeOffStatus.ASKED]
     return render_template(
         "admin/time_off.html", clinic=policy(), asked=asked, found=[one for one in found if one not in asked],
-        people=people, own=own, in_words=range_in_words, approved=Wish.APPROVED,
+        people=people, own=own, in_words=range_in_words, approved=TimeOffStatus.APPROVED,
     )  # fmt: skip
 
 
@@ -152,13 +152,13 @@ def give_time_off() -> BaseResponse:
 @pages.post("/time-off/<int:time_off_id>/approve")
 @allowed(Role.ADMIN)
 def approve(time_off_id: int) -> BaseResponse:
-    return _decided(time_off_id, Wish.APPROVED)
+    return _decided(time_off_id, TimeOffStatus.APPROVED)
 
 
 @pages.post("/time-off/<int:time_off_id>/decline")
 @allowed(Role.ADMIN)
 def decline(time_off_id: int) -> BaseResponse:
-    return _decided(time_off_id, Wish.DECLINED)
+    return _decided(time_off_id, TimeOffStatus.DECLINED)
 
 
 @pages.post("/time-off/<int:time_off_id>/remove")
@@ -212,12 +212,12 @@ def _named(deed: str, time_off_id: int) -> str:
     return f"{deed}. {edit.heading}: {range_in_words(row)}"
 
 
-def _decided(time_off_id: int, wish: Wish) -> BaseResponse:
-    about = _named(gettext("Approve") if wish is Wish.APPROVED else gettext("Decline"), time_off_id)
+def _decided(time_off_id: int, status: TimeOffStatus) -> BaseResponse:
+    about = _named(gettext("Approve") if status is TimeOffStatus.APPROVED else gettext("Decline"), time_off_id)
 
     def change(session: Session) -> None:
         _require_own(session, time_off_id)
-        time_away.decide(session, time_off_id, wish, agreed=agreed(), by=staff().actor, now=now())
+        time_away.decide(session, time_off_id, status, agreed=agreed(), by=staff().actor, now=now())
 
     return pressed(change, about, url_for("away.time_off"))
 

@@ -22,8 +22,9 @@ from scheduler.services.hours import MOST_WEEKS, HoursDetails
 from scheduler.services.licensing import PT
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.services.time_away import ClosureDetails
+from scheduler.timeline import DAY_MINUTES
 from scheduler.web import schemas
-from scheduler.web.fields import MIDNIGHT, Clock, Day, Matches, OneOf, Ticks, Whole, time_of
+from scheduler.web.fields import Clock, Day, Matches, OneOf, Ticks, Whole, time_of
 from scheduler.web.forms import A_NAME, AN_EMAIL, NOTE_IF_ANY, Like
 from scheduler.web.language import language
 from scheduler.web.staff.forms import AwayForm, DetailsForm, OffForm, StaffForm
@@ -353,7 +354,7 @@ class HoursForm(DetailsForm):
         return {
             "opens": time_of(details.opens_minute),
             "closes": time_of(details.closes_minute),
-            "past_midnight": details.closes_minute > MIDNIGHT,
+            "past_midnight": details.closes_minute > DAY_MINUTES,
             "valid_from": details.valid_from,
             "valid_until": details.valid_until,
             "every_weeks": details.every_weeks,
@@ -373,7 +374,7 @@ class HoursForm(DetailsForm):
         sound: bool = super().validate(extra_validators)
         if self.opens.errors or self.closes.errors:
             return False
-        if not self.opens.minutes < self._closes_minute() <= self.opens.minutes + MIDNIGHT:
+        if not self.opens.minutes < self._closes_minute() <= self.opens.minutes + DAY_MINUTES:
             self.closes.errors = [gettext("This is not after the start. Do they end on the next day?")]
             return False
         return sound
@@ -381,7 +382,7 @@ class HoursForm(DetailsForm):
     def _closes_minute(self) -> int:
         """Midnight is the end of the day, too."""
         minutes = self.closes.minutes
-        return minutes + MIDNIGHT if self.past_midnight.data or minutes == 0 else minutes
+        return minutes + DAY_MINUTES if self.past_midnight.data or minutes == 0 else minutes
 
 
 class NewHoursForm(_Where, HoursForm):

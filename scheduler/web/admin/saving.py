@@ -27,8 +27,9 @@ from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.goal_changed import NewlyMissed
 from scheduler.services.hours import HoursClash, Shift
 from scheduler.services.time_away import Decided
+from scheduler.timeline import DAY_MINUTES
 from scheduler.web.context import context
-from scheduler.web.fields import MIDNIGHT, told
+from scheduler.web.fields import told
 from scheduler.web.language import language
 from scheduler.web.staff import seen
 from scheduler.web.staff.access import staff
@@ -188,7 +189,7 @@ def in_words(shift: Shift) -> str:
         return str(gettext("Every %(weeks)d weeks: %(hours)s", weeks=shift.every_weeks, hours=every_week))
     opens, closes = words.wall_time(shift.opens_minute, language()), words.wall_time(shift.closes_minute, language())
     day = words.weekday(shift.weekday, language())
-    if shift.closes_minute > MIDNIGHT:
+    if shift.closes_minute > DAY_MINUTES:
         return str(gettext("%(day)s, %(opens)s to %(closes)s on the next day", day=day, opens=opens, closes=closes))
     return str(gettext("%(day)s, %(opens)s to %(closes)s", day=day, opens=opens, closes=closes))
 

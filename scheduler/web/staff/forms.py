@@ -12,8 +12,9 @@ from scheduler.errors import Invalid
 from scheduler.models import Account
 from scheduler.services import accounts, edits
 from scheduler.services.time_away import OffDetails
+from scheduler.timeline import DAY_MINUTES
 from scheduler.web import schemas
-from scheduler.web.fields import MIDNIGHT, Clock, Day, time_of
+from scheduler.web.fields import Clock, Day, time_of
 from scheduler.web.forms import Form, Like
 
 
@@ -58,7 +59,7 @@ class AwayForm(DetailsForm):
     def values(cls, details: Any) -> dict[str, Any]:  # noqa: ANN401 of its kind
         return asdict(details) | {
             "starts": time_of(details.starts_minute) if details.starts_minute else None,
-            "ends": time_of(details.ends_minute) if details.ends_minute < MIDNIGHT else None,
+            "ends": time_of(details.ends_minute) if details.ends_minute < DAY_MINUTES else None,
         }
 
     def details(self) -> Any:  # noqa: ANN401
@@ -69,7 +70,7 @@ class AwayForm(DetailsForm):
 
     def _ends_minute(self) -> int:
         """Midnight is the end of the day."""
-        return (self.ends.minutes or MIDNIGHT) if self.ends.data else MIDNIGHT
+        return (self.ends.minutes or DAY_MINUTES) if self.ends.data else DAY_MINUTES
 
 
 class OffForm(AwayForm):

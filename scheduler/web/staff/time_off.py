@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound
-from scheduler.models import TimeOff, Wish
+from scheduler.models import TimeOff, TimeOffStatus
 from scheduler.services import calendar_files, edits, practice, schedule, time_away
 from scheduler.services.calendar_files import Unreadable
 from scheduler.services.consequences import UNSEEN, NotAgreed
@@ -21,7 +21,11 @@ from scheduler.web.times import range_in_words
 
 pages = APIBlueprint("time_off", __name__, url_prefix="/staff/time-off", enable_openapi=False)
 LARGEST_FILE = 250_000
-STATUSES = {Wish.ASKED: _("Not decided yet"), Wish.APPROVED: _("Approved"), Wish.DECLINED: _("Declined")}
+STATUSES = {
+    TimeOffStatus.ASKED: _("Not decided yet"),
+    TimeOffStatus.APPROVED: _("Approved"),
+    TimeOffStatus.DECLINED: _("Declined"),
+}
 UNREADABLE = {
     "missing": _("Choose a file first."),
     "too-large": _("This file is larger than 250 KB. Export only the months ahead."),
@@ -141,6 +145,6 @@ def _page(form: OffForm, status: int = 200, *, problem: str = "") -> Response:
         own = time_away.time_off_of(session, [therapist_id], since=today)
     page = render_template(
         "staff/time_off.html", clinic=clinic, form=form, own=own, problem=problem, statuses=STATUSES,
-        in_words=range_in_words, declined=Wish.DECLINED,
+        in_words=range_in_words, declined=TimeOffStatus.DECLINED,
     )  # fmt: skip
     return make_response(page, status)
