@@ -16,7 +16,7 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, holds, license_ends, limits, sign_in, slots
+from scheduler.services import access_goal, access_history, booking, health, holds, license_ends, limits, sign_in, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
@@ -68,8 +68,11 @@ class Worker:
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
-        with transaction(self.engine) as session:
-            access_goal.record(session, now=self.clock.now())
+        with reading(self.engine) as session:
+            rows = access_goal.samples(session, now=self.clock.now())
+        if rows:
+            with transaction(self.engine) as session:
+                access_goal.record(session, rows)
 
     def warn_of_ends(self) -> None:
         """Owe word of licences that end soon."""
@@ -77,7 +80,15 @@ class Worker:
             license_ends.warn(session, now=self.clock.now())
 
     def tidy(self) -> None:
-        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access."""
+        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access.
+
+        Days of access are kept for good, before their samples go.
+        """
+        with reading(self.engine) as session:
+            days = access_history.days_over(session, now=self.clock.now())
+        if days:
+            with transaction(self.engine) as session:
+                access_history.keep_days(session, days)
         with transaction(self.engine) as session:
             booking.forget_old_keys(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())
