@@ -30,7 +30,7 @@ from scheduler.services import access_hours, access_rules, availability, practic
 from scheduler.services.access_hours import Hours
 from scheduler.services.access_rules import Range
 from scheduler.services.availability import Openings, SlotName, Terms
-from scheduler.timeline import DAY, cell_of, zone_of
+from scheduler.timeline import CELL, DAY, cell_of, zone_of
 
 HOUR = timedelta(hours=1)
 COUNTED = 3
@@ -74,6 +74,16 @@ class Weeks:
     def ceiling(self) -> float | None:
         """The share that could have been kept: of the same quarter hours, so never below what was."""
         return None if self.possible is None else attainment(self.measured, self.possible, old_enough=self.old_enough)
+
+    @property
+    def without_hours(self) -> float | None:
+        """The hours in which it was missed for want of hours in reach (`Cause.STRUCTURAL`)."""
+        return None if self.possible is None else (self.measured - self.possible) * CELL / HOUR
+
+    @property
+    def taken(self) -> float | None:
+        """The hours in which it was missed because all was taken (`Cause.CAPACITY`)."""
+        return None if self.possible is None else (self.possible - self.kept) * CELL / HOUR
 
     @property
     def open_days(self) -> float | None:

@@ -195,9 +195,11 @@ def assert_recounted(engine: Engine, rows: list[Quarter], now: datetime, places:
         if known(lately):
             assert counted[place].possible == sum(row.possible or False for row in lately)
             assert counted[place].within_open_days == sum(row.open_days or False for row in lately)
-            of_cause = {cause: access_history.hours(found[place].missed(cause)) * 4 for cause in Cause}
-            assert of_cause[Cause.STRUCTURAL] == counted[place].measured - (counted[place].possible or 0)
-            assert of_cause[Cause.CAPACITY] == (counted[place].possible or 0) - counted[place].kept
+            of_cause = {cause: access_history.hours(found[place].missed(cause)) for cause in Cause}
+            assert of_cause == {
+                Cause.STRUCTURAL: counted[place].without_hours,
+                Cause.CAPACITY: counted[place].taken,
+            }
         else:
             assert (counted[place].possible, counted[place].within_open_days) == (None, None)
 

@@ -156,7 +156,7 @@ def _told(cause: Cause | None, found: Sequence[Miss], zone: ZoneInfo) -> str:
             "%(why)s: %(hours)s hours, %(num)d times; the longest from %(begins)s to %(ends)s.",
             len(found),
             why=_why(cause),
-            hours=figures.number(access_history.hours(found)),
+            hours=_hours(access_history.hours(found)),
             begins=_moment(longest.begins_at, zone),
             ends=_moment(longest.ends_at, zone),
         )
@@ -165,7 +165,12 @@ def _told(cause: Cause | None, found: Sequence[Miss], zone: ZoneInfo) -> str:
 
 def _listed(miss: Miss, zone: ZoneInfo) -> Listed:
     begins, ends = _moment(miss.begins_at, zone), _moment(miss.ends_at, zone)
-    return Listed(begins, ends, figures.number(miss.hours), _why(miss.cause))
+    return Listed(begins, ends, _hours(miss.hours), _why(miss.cause))
+
+
+def _hours(count: float) -> str:
+    """Whole quarter hours."""
+    return figures.number(count, 2)
 
 
 def _why(cause: Cause | None) -> str:
