@@ -343,6 +343,19 @@ def test_a_closure_and_time_off_count_as_no_hours_even_where_visits_are_still_bo
     assert (row.within_goal, row.possible, row.within_open_days) == (False, False, True)
 
 
+def test_measuring_asks_as_little_for_many_places_and_people(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
+    counts = []
+    for more in (0, 4):
+        for number in range(more):
+            clinic.add_hours(clinic.add_therapist(f"T{number}"), clinic.add_location(f"Place {number}"))
+        clinic.plan()
+        clock.at += QUARTER
+        with statements(engine) as seen:
+            clinic.record_access()
+        counts.append(len([sql for sql, _ in seen if sql.startswith("SELECT")]))
+    assert counts == [11, 11]
+
+
 # --- days that are over
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, delete, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import transaction
-from scheduler.models import AccessSample, AppointmentType, Role
+from scheduler.models import AccessSample, AppointmentType, Location, Role
 from scheduler.timeline import CELL, DAY
 from tests.clinic import Clinic
 from tests.services.test_queries import statements
@@ -106,6 +106,26 @@ def test_hours_that_cannot_keep_the_goal_are_said_to(admin: FlaskClient, clinic:
         assert "If only open days counted, within 2 working days: 100% of the last 28 days." in section.text
     sampled(clinic, (80, KEPT), (20, TAKEN))
     assert "The hours alone" not in told(admin)["Springfield"].text
+
+
+@on_sqlite
+def test_a_clinic_with_no_place_open_online_has_a_board(admin: FlaskClient, engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.execute(update(Location).values(online=False))
+    (anywhere,) = told(admin).values()
+    assert [one.text for one in anywhere.all("p")[:2]] == [
+        "Does not hold now. Not yet measured for 7 days.",
+        "Nothing can be booked.",
+    ]
+    assert anywhere.one("desc").text == "Nothing was measured."
+
+
+@on_sqlite
+def test_a_goal_that_was_never_missed_is_said_to(admin: FlaskClient, clinic: Clinic) -> None:
+    sampled(clinic, (100, KEPT))
+    for section in told(admin).values():
+        assert "The goal was not missed in the last 28 days." in section.text
+        assert section.all("li") == []
 
 
 def test_the_days_are_a_picture_and_a_table_of_the_same_numbers(admin: FlaskClient, clinic: Clinic) -> None:
