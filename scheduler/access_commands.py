@@ -55,8 +55,8 @@ def access(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
 
 
 def _print_access(measured: Access) -> None:
-    figures = (Column(title, no_wrap=True) for title in ("Next start", "Hours", "Third", "In goal", "28 days"))
-    table = Table("Location", *figures)
+    titles = ("Next start", "Hours", "Third", "In goal", "28 days")
+    table = Table("Location", *(Column(title, no_wrap=True) for title in titles))
     table.add_row("Overall", *_figures(measured.overall), end_section=True)
     for at in measured.locations:
         table.add_row(escape(at.location.name), *_figures(at))
@@ -64,6 +64,12 @@ def _print_access(measured: Access) -> None:
     click.echo(f"{measured.appointment_type_name}, {moment:%a %Y-%m-%d %H:%M:%S} UTC")
     click.echo(f"Goal: a start within {measured.goal_hours} hours, {measured.target:.1%} of the time")
     Console().print(table)
+    each = {"Overall": measured.overall, **{at.location.name: at for at in measured.locations}}
+    for name, standing in each.items():
+        weeks = standing.weeks
+        if weeks.ceiling is not None:
+            told = f"{weeks.without_hours} hours without hours in reach, {weeks.taken} hours with all times taken"
+            click.echo(f"{name}, 28 days: with nothing booked {_cut(weeks.ceiling)}; missed {told}")
 
 
 def _figures(standing: Standing) -> tuple[str, ...]:
@@ -74,8 +80,13 @@ def _figures(standing: Standing) -> tuple[str, ...]:
         f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "none",
         *("-" if number is None else f"{number:.2f}" for number in hours),
         "yes" if found.within_goal else "no",
-        "-" if share is None else f"{math.floor(share * 1000) / 10}%",  # cut, so that nothing short of a goal shows it
+        "-" if share is None else _cut(share),
     )
+
+
+def _cut(share: float) -> str:
+    """In percent, cut, so that nothing short of a goal shows it."""
+    return f"{math.floor(share * 1000) / 10}%"
 
 
 def _of_a_clinic(command: Callable[..., None]) -> Callable[..., None]:

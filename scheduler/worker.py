@@ -17,7 +17,17 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, holds, license_ends, limits, planning, sign_in
+from scheduler.services import (
+    access_goal,
+    access_history,
+    booking,
+    health,
+    holds,
+    license_ends,
+    limits,
+    planning,
+    sign_in,
+)
 from scheduler.services.planning import Due
 from scheduler.services.slots import Changes
 
@@ -72,8 +82,11 @@ class Worker:
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
-        with transaction(self.engine) as session:
-            access_goal.record(session, now=self.clock.now())
+        with reading(self.engine) as session:
+            rows = access_goal.samples(session, now=self.clock.now())
+        if rows:
+            with transaction(self.engine) as session:
+                access_goal.record(session, rows)
 
     def warn_of_ends(self) -> None:
         """Owe word of licences that end soon."""
@@ -81,7 +94,15 @@ class Worker:
             license_ends.warn(session, now=self.clock.now())
 
     def tidy(self) -> None:
-        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access."""
+        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access.
+
+        Days of access are kept for good, before their samples go.
+        """
+        with reading(self.engine) as session:
+            days = access_history.days_over(session, now=self.clock.now())
+        if days:
+            with transaction(self.engine) as session:
+                access_history.keep_days(session, days)
         with transaction(self.engine) as session:
             booking.forget_old_keys(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())

@@ -209,8 +209,11 @@ class Clinic:
 
     def record_access(self) -> None:
         """What a worker's tick does."""
-        with transaction(self.engine) as session:
-            access_goal.record(session, now=self.clock.now())
+        with reading(self.engine) as session:
+            rows = access_goal.samples(session, now=self.clock.now())
+        if rows:
+            with transaction(self.engine) as session:
+                access_goal.record(session, rows)
 
 
 def body(slot_id: str, kind_id: str = "1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 fields of the request

@@ -40,6 +40,7 @@ STAFF = {
     },
     "admin": {
         "admin": "/admin/",
+        "access": "/admin/access",
         "policy": "/admin/policy",
         "locations": "/admin/locations",
         "location": "/admin/locations/1",

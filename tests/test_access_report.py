@@ -56,7 +56,13 @@ def test_a_share_is_cut_rather_than_rounded_up(app: APIFlask, clinic: Clinic, cl
         clock.at = MONDAY_MORNING + quarter * timedelta(minutes=15)
         clinic.record_access()
     clock.at += timedelta(days=7)
-    assert [row[-1] for row in cells(report(app))] == ["66.6%", "66.6%"]
+    told = report(app)
+    assert [row[-1] for row in cells(told)] == ["66.6%", "66.6%"]
+    assert told.output.splitlines()[-2:] == [
+        f"{name}, 28 days: with nothing booked 66.6%; "
+        "missed 0.25 hours without hours in reach, 0.0 hours with all times taken"
+        for name in ("Overall", "Springfield")
+    ]
 
 
 def test_the_json_is_what_the_api_answers(app: APIFlask, client: FlaskClient, clinic: Clinic) -> None:

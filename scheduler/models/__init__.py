@@ -1,6 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessRequest, AccessSample
+from scheduler.models.access import AccessDay, AccessRequest, AccessSample
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -31,6 +31,7 @@ from scheduler.models.practice import (
 from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, TimeOffStatus, WorkingHours
 
 __all__ = [
+    "AccessDay",
     "AccessRequest",
     "AccessSample",
     "Account",

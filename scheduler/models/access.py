@@ -1,6 +1,6 @@
-"""What the access goal was measured as, quarter hour by quarter hour, and whenever somebody new asked for a visit."""
+"""What the access goal was measured as: by quarter hours, by days, and whenever somebody new asked for a visit."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
@@ -17,6 +17,9 @@ class AccessSample(Base):
     Hours count from the moment of measuring, as they were shown; None where nothing, or no third start, could be
     booked. The verdict follows from its own row, so a later goal rewrites nothing. A quarter hour in which no worker
     ran has no rows. `overall` needs none: the goal was kept anywhere when it was kept at some location.
+
+    `possible` says whether the goal would have been kept with nothing booked, `within_open_days` whether the soonest
+    start kept it if only open days count. Null where that was not yet measured.
     """
 
     __tablename__ = "access_sample"
@@ -34,9 +37,15 @@ class AccessSample(Base):
             "within_goal = (next_available_hours IS NOT NULL AND next_available_hours <= goal_hours)",
             name="verdict_follows",
         ),
-        Index(None, "appointment_type_id", "quarter", "within_goal"),
+        CheckConstraint("possible OR NOT within_goal", name="kept_is_possible"),
+        CheckConstraint("NOT within_open_days OR next_available_hours IS NOT NULL", name="open_days_need_a_start"),
+        CheckConstraint("(possible IS NULL) = (within_open_days IS NULL)", name="known_together"),
+        Index(
+            "ix_access_sample_quarters", "appointment_type_id", "quarter", "within_goal", "possible",
+            "within_open_days",
+        ),
         {"sqlite_with_rowid": False},
-    )
+    )  # fmt: skip
     appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"), primary_key=True)
     location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True)
     quarter: Mapped[datetime] = mapped_column(primary_key=True)
@@ -44,6 +53,37 @@ class AccessSample(Base):
     third_next_available_hours: Mapped[float | None] = mapped_column(HOURS)
     goal_hours: Mapped[int]
     within_goal: Mapped[bool]
+    possible: Mapped[bool | None]
+    within_open_days: Mapped[bool | None]
+
+
+class AccessDay(Base):
+    """How many quarter hours of one local day were measured at a location, and how many of them kept the goal.
+
+    Written once when the day is over, from its samples, which are forgotten some day. `possible` and
+    `within_open_days` count as the samples say it, and are null where one of them does not know. `goal_hours` is the
+    widest goal of the day.
+    """
+
+    __tablename__ = "access_day"
+    __table_args__ = (
+        CheckConstraint("measured > 0", name="measured_positive"),
+        CheckConstraint("kept BETWEEN 0 AND measured", name="kept_within_measured"),
+        CheckConstraint("possible BETWEEN kept AND measured", name="possible_between"),
+        CheckConstraint("within_open_days BETWEEN 0 AND measured", name="open_days_within_measured"),
+        CheckConstraint("(possible IS NULL) = (within_open_days IS NULL)", name="known_together"),
+        CheckConstraint("goal_hours > 0", name="goal_positive"),
+        Index(None, "day"),
+        {"sqlite_with_rowid": False},
+    )
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"), primary_key=True)
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    measured: Mapped[int]
+    kept: Mapped[int]
+    possible: Mapped[int | None]
+    within_open_days: Mapped[int | None]
+    goal_hours: Mapped[int]
 
 
 class AccessRequest(Base):

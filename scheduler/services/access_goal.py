@@ -10,21 +10,35 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, delete, distinct, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+)
 from sqlalchemy.orm import Session, aliased
 
 from scheduler.db import UtcDateTime, insert_into
 from scheduler.errors import Invalid
 from scheduler.models import AccessSample, AppointmentType, ClinicPolicy, Location
-from scheduler.services import availability, practice
+from scheduler.services import access_hours, access_rules, availability, practice
+from scheduler.services.access_hours import Hours
+from scheduler.services.access_rules import Range
 from scheduler.services.availability import Openings, Place, SlotName, Terms
-from scheduler.timeline import DAY, cell_of
+from scheduler.timeline import CELL, DAY, cell_of, zone_of
 
 HOUR = timedelta(hours=1)
 COUNTED = 3
 WINDOW = 28 * DAY
 LEAST_HISTORY = 7 * DAY
 SAMPLES_KEPT = 400 * DAY
+# Some of them may be null, which the types of conditions do not allow for.
+VERDICTS: tuple[Any, ...] = (AccessSample.within_goal, AccessSample.possible, AccessSample.within_open_days)
 Rows = Select[*tuple[Any, ...]]
 
 
@@ -39,16 +53,58 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How the goal stands. `time_zone` is that of the location of the next start; overall None when there is none.
+class Weeks:
+    """The measured quarter hours of 28 days, and how many of them kept the goal as it then was.
 
-    `attainment_28d` is the share of measured quarter hours of 28 days with a start within the goal as it then was;
-    None before 7 days of history.
+    `possible` would have kept it with nothing booked, `within_open_days` kept it if only open days count; None where
+    some of them do not know. `old_enough` says whether there are 7 days of history; before that there are no shares.
     """
+
+    measured: int = 0
+    kept: int = 0
+    possible: int | None = None
+    within_open_days: int | None = None
+    old_enough: bool = False
+
+    @property
+    def attainment(self) -> float | None:
+        return attainment(self.measured, self.kept, old_enough=self.old_enough)
+
+    @property
+    def ceiling(self) -> float | None:
+        """The share that could have been kept: of the same quarter hours, so never below what was."""
+        return None if self.possible is None else attainment(self.measured, self.possible, old_enough=self.old_enough)
+
+    @property
+    def without_hours(self) -> float | None:
+        """The hours in which it was missed for want of hours in reach (`Cause.STRUCTURAL`)."""
+        return None if self.possible is None else (self.measured - self.possible) * CELL / HOUR
+
+    @property
+    def taken(self) -> float | None:
+        """The hours in which it was missed because all was taken (`Cause.CAPACITY`)."""
+        return None if self.possible is None else (self.possible - self.kept) * CELL / HOUR
+
+    @property
+    def open_days(self) -> float | None:
+        kept = self.within_open_days
+        return None if kept is None else attainment(self.measured, kept, old_enough=self.old_enough)
+
+
+NO_HISTORY = Weeks()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the goal stands. `time_zone` is that of the location of the next start; overall None when there is none."""
 
     figures: Figures
     time_zone: str | None
-    attainment_28d: float | None
+    weeks: Weeks
+
+    @property
+    def attainment_28d(self) -> float | None:
+        return self.weeks.attainment
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +166,7 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
     """
     kind_id = _goal_type(session) if appointment_type_id is None else appointment_type_id
     terms, openings = availability.soonest(session, kind_id, COUNTED, now=now)
-    shares = _attained(session, kind_id, now) if history else {}
+    weeks = _weeks(session, kind_id, now) if history else {}
     policy, measured_at = terms.policy, now.replace(microsecond=0)
     first = _soonest_anywhere(openings)
     zone = next((at.location.time_zone for at in openings if first and at.location.id == first[0].location_id), None)
@@ -118,7 +174,7 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
         AtLocation(
             _figures(at.starts, policy, measured_at),
             at.location.time_zone,
-            shares.get(at.location.id),
+            weeks.get(at.location.id, NO_HISTORY),
             at.location,
             at.starts,
         )
@@ -130,35 +186,60 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
         target=policy.access_target,
         appointment_type_id=kind_id,
         appointment_type_name=terms.kind.name,
-        overall=Standing(_figures(first, policy, measured_at), zone, shares.get(None)),
+        overall=Standing(_figures(first, policy, measured_at), zone, weeks.get(None, NO_HISTORY)),
         locations=locations,
     )
 
 
-def record(session: Session, *, now: datetime) -> None:
-    """Keep how the goal stands in this quarter hour, for every new-patient type, unless that was kept already.
+def samples(session: Session, *, now: datetime) -> list[dict[str, Any]]:
+    """How the goal stands in this quarter hour, for every new-patient type, unless that was kept already.
 
-    Any number of workers may do so at once: the key decides who was first, and the others change nothing.
+    Seven queries for the hours and three for each type, at any size. Reading all hours takes a while at a large clinic
+    (docs/performance.md), so it is apart from `record`, which writes.
     """
-    for kind in practice.new_patient_types(session):
-        if _is_recorded(session, kind.id, cell_of(now)):
-            continue
+    due = [kind for kind in practice.new_patient_types(session) if not _is_recorded(session, kind.id, cell_of(now))]
+    found: list[dict[str, Any]] = []
+    hours: Hours | None = None
+    for kind in due:
         terms, openings = availability.soonest(session, kind.id, COUNTED, now=now)
-        rows = [_sample(at, terms, now) for at in openings]
-        if rows:
-            session.execute(insert_into(session, AccessSample).on_conflict_do_nothing(), rows)
+        hours = hours or access_hours.hours(session, goal_hours=terms.policy.access_goal_hours, now=now)
+        planned = hours.starts(kind)
+        found += [_sample(at, planned.get(at.location.id, ()), terms, hours.until, now) for at in openings]
+    return found
 
 
-def _sample(at: Openings, terms: Terms, now: datetime) -> dict[str, Any]:
-    found = _figures(at.starts, terms.policy, now.replace(microsecond=0))
+def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Keep samples. Any number of workers may do so at once: the key decides who was first, nobody else changes it."""
+    if rows:
+        session.execute(insert_into(session, AccessSample).on_conflict_do_nothing(), rows)
+
+
+def _sample(at: Openings, planned: Sequence[Range], terms: Terms, until: datetime, now: datetime) -> dict[str, Any]:
+    """What was on offer was possible, whatever the plan says meanwhile."""
+    policy, measured_at = terms.policy, now.replace(microsecond=0)
+    found = _figures(at.starts, policy, measured_at)
+    earliest, latest = availability.bookable_within(policy, terms.kind, now, by_staff=False)
+    first = access_rules.first_start(planned, earliest)
+    empty = [first] if first is not None and first <= latest else []
+    zone = zone_of(at.location.time_zone)
     return {
         "appointment_type_id": terms.kind.id,
         "location_id": at.location.id,
         "quarter": cell_of(now),
         "next_available_hours": found.next_available_hours,
         "third_next_available_hours": found.third_next_available_hours,
-        "goal_hours": terms.policy.access_goal_hours,
+        "goal_hours": policy.access_goal_hours,
         "within_goal": found.within_goal,
+        "possible": found.within_goal
+        or figures(empty, now=measured_at, goal_hours=policy.access_goal_hours).within_goal,
+        "within_open_days": access_rules.within_open_days(
+            found.next_available_at,
+            now,
+            access_rules.range_dates(planned, zone),
+            zone,
+            goal_hours=policy.access_goal_hours,
+            until=until,
+        ),
     }
 
 
@@ -192,40 +273,70 @@ def _is_recorded(session: Session, kind_id: int, quarter: datetime) -> bool:
     return session.execute(sample.limit(1)).first() is not None
 
 
-def _attained(session: Session, kind_id: int, now: datetime) -> dict[int | None, float | None]:
-    """The share of 28 days at each location that was measured, and overall under None, as seen from `now`."""
-    values = {"type": kind_id, "since": now - WINDOW, "now": now, "old": now - LEAST_HISTORY}
-    at_locations, anywhere = (session.execute(statement, values).all() for statement in _kept())
-    shares: dict[int | None, float | None] = {
-        location_id: attainment(measured, kept, old_enough=bool(old))
-        for location_id, measured, kept, old in at_locations
+def _weeks(session: Session, kind_id: int, now: datetime) -> dict[int | None, Weeks]:
+    """What was measured of 28 days at each location, and overall under None, as seen from `now`."""
+    at_locations, anywhere = (session.execute(statement, asked_of(kind_id, now)).all() for statement in _counted())
+    weeks: dict[int | None, Weeks] = {
+        place: _counts(*counts, old_enough=bool(old)) for place, *counts, old in at_locations
     }
-    (measured, kept), old_enough = anywhere[0], any(old for *_, old in at_locations)
-    return shares | {None: attainment(measured, kept, old_enough=old_enough)}
+    return weeks | {None: _counts(*anywhere[0], old_enough=any(old for *_, old in at_locations))}
+
+
+def _counts(measured: int, kept: int, possible: int, open_days: int, known: int, *, old_enough: bool) -> Weeks:
+    if known < measured:
+        return Weeks(measured, kept, old_enough=old_enough)
+    return Weeks(measured, kept, possible, open_days, old_enough=old_enough)
+
+
+def asked_of(kind_id: int, now: datetime) -> dict[str, Any]:
+    """What the statements over the samples of 28 days bind."""
+    return {"type": kind_id, "since": now - WINDOW, "now": now, "old": now - LEAST_HISTORY}
+
+
+def in_window() -> ColumnElement[bool]:
+    """Samples of the kind of visit that were taken in (since, now]."""
+    return and_(
+        AccessSample.appointment_type_id == bindparam("type"),
+        AccessSample.quarter > bindparam("since", type_=UtcDateTime()),
+        AccessSample.quarter <= bindparam("now", type_=UtcDateTime()),
+    )
+
+
+def anywhere(within: ColumnElement[bool]) -> Subquery:
+    """Quarter hours as they were anywhere: what some location kept was kept, and known is what all of them know."""
+    number = func.count()
+    return (
+        select(
+            AccessSample.quarter,
+            *((number.filter(each) > 0).label(each.key) for each in VERDICTS),
+            (func.count(AccessSample.possible) == number).label("known"),
+        )
+        .where(within)
+        .group_by(AccessSample.quarter)
+        .subquery()
+    )
 
 
 @cache
-def _kept() -> tuple[Rows, Rows]:
+def _counted() -> tuple[Rows, Rows]:
     """Count the quarter hours measured, and those that kept the goal: at each location, and at any of them.
 
     The outer join makes SQLite seek each location's weeks by the key, instead of sorting everybody's by location.
     """
     older = aliased(AccessSample)
-    in_window = and_(
-        AccessSample.appointment_type_id == bindparam("type"),
-        AccessSample.quarter > bindparam("since", type_=UtcDateTime()),
-        AccessSample.quarter <= bindparam("now", type_=UtcDateTime()),
-    )
     begun = exists().where(
         older.appointment_type_id == bindparam("type"),
         older.location_id == Location.id,
         older.quarter <= bindparam("old", type_=UtcDateTime()),
     )
-    samples = func.count(AccessSample.quarter)
+    number = func.count(AccessSample.quarter)
     at_locations = (
-        select(Location.id, samples, samples.filter(AccessSample.within_goal), begun)
-        .outerjoin(AccessSample, and_(AccessSample.location_id == Location.id, in_window))
+        select(
+            Location.id, number, *(number.filter(each) for each in VERDICTS), func.count(AccessSample.possible), begun
+        )
+        .outerjoin(AccessSample, and_(AccessSample.location_id == Location.id, in_window()))
         .group_by(Location.id)
     )
-    quarters = func.count(distinct(AccessSample.quarter))
-    return at_locations, select(quarters, quarters.filter(AccessSample.within_goal)).where(in_window)
+    quarter = anywhere(in_window()).c
+    counts = (quarter.within_goal, quarter.possible, quarter.within_open_days, quarter.known)
+    return at_locations, select(func.count(quarter.quarter), *(func.count().filter(each) for each in counts))

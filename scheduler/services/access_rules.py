@@ -7,7 +7,7 @@ after it, both ends included, as search and `access_goal.figures` have it; `goal
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -36,10 +36,13 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """The goal was missed at a location in [begins_at, ends_at), for one cause."""
+    """The goal was missed at a location in [begins_at, ends_at), for one cause; `location_id` is None for anywhere.
 
-    location_id: int
-    cause: Cause
+    The cause is None where it was not measured what the hours alone would have made of it.
+    """
+
+    location_id: int | None
+    cause: Cause | None
     begins_at: datetime
     ends_at: datetime
 
@@ -48,23 +51,48 @@ class Miss:
         return (self.ends_at - self.begins_at) / timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Starts of one therapist at one place: one a cell from `first` to `last`, both included."""
+
+    therapist_id: int
+    location_id: int
+    first: datetime
+    last: datetime
+
+
 def empty_plan_starts(stretches: Iterable[Stretch], cells: int, *, needling: bool = False) -> list[SlotName]:
     """Every start of a visit of so many cells, its buffer included, if nothing were booked: by time and therapist.
 
     Stretches of a therapist at one place that touch are one, as for `slot.fit`; a visit with needling begins where it
     is allowed, and may end where it is not, as search has it. Of each therapist stretches do not overlap.
     """
-    found: list[SlotName] = []
+    return in_order(
+        SlotName(one.therapist_id, one.location_id, one.first + number * CELL)
+        for one in start_ranges(stretches, cells, needling=needling)
+        for number in range((one.last - one.first) // CELL + 1)
+    )
+
+
+def start_ranges(stretches: Iterable[Stretch], cells: int, *, needling: bool = False) -> Iterator[Range]:
+    """The starts of `empty_plan_starts`, those of a stretch as one range; for many therapists much less to handle."""
     for run in _runs(stretches):
-        last = run[-1].ends_at - cells * CELL
+        latest = run[-1].ends_at - cells * CELL
         for stretch in run:
-            if needling and not stretch.needling:
-                continue
-            start = stretch.starts_at
-            while start < stretch.ends_at and start <= last:
-                found.append(SlotName(stretch.therapist_id, stretch.location_id, start))
-                start += CELL
-    return in_order(found)
+            last = min(stretch.ends_at - CELL, latest)
+            if stretch.starts_at <= last and (stretch.needling or not needling):
+                yield Range(stretch.therapist_id, stretch.location_id, stretch.starts_at, last)
+
+
+def first_start(ranges: Iterable[Range], earliest: datetime) -> datetime | None:
+    """The soonest of these starts from a moment on."""
+    soonest = next_cell(earliest)
+    return min((max(one.first, soonest) for one in ranges if one.last >= soonest), default=None)
+
+
+def range_dates(ranges: Iterable[Range], zone: ZoneInfo) -> list[date]:
+    """The `open_dates` of ranges of which none is longer than a day, as planned time has them."""
+    return open_dates((edge for one in ranges for edge in (one.first, one.last)), zone)
 
 
 def in_order(starts: Iterable[SlotName]) -> list[SlotName]:
@@ -184,6 +212,16 @@ def open_days_deadline(now: datetime, dates: Sequence[date], zone: ZoneInfo, *, 
     days = -(-goal_hours // GOAL_DAY_HOURS)
     nth = bisect_right(dates, local_date(now, zone)) + days - 1
     return first_instant(dates[nth] + DAY, 0, zone) if nth < len(dates) else None
+
+
+def within_open_days(
+    start: datetime | None, now: datetime, dates: Sequence[date], zone: ZoneInfo, *, goal_hours: int, until: datetime
+) -> bool:
+    """Whether the soonest start keeps the goal if only open days count; `dates` are known before `until`.
+
+    A start after that is too far ahead, whatever is closed on the way.
+    """
+    return start is not None and start < (open_days_deadline(now, dates, zone, goal_hours=goal_hours) or until)
 
 
 def protection_level(demand: Collection[int], *, target: float, usual: float, least: int, most: int) -> int:

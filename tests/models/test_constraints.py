@@ -40,6 +40,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, constraint_name, insert_into, make_engine, reading, transaction
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
+    AccessDay,
     AccessRequest,
     AccessSample,
     Account,
@@ -283,7 +284,16 @@ def a_sample(session: Session, _n: int) -> Values:
         "location_id": stored(session, Location)["id"],
     }
     hours = {"next_available_hours": 48.0, "third_next_available_hours": 48.0, "goal_hours": 48, "within_goal": True}
-    return where | hours | {"quarter": NOON}
+    return where | hours | {"quarter": NOON, "possible": True, "within_open_days": True}
+
+
+def an_access_day(session: Session, _n: int) -> Values:
+    where = {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
+    counts = {"measured": 96, "kept": 80, "possible": 90, "within_open_days": 85}
+    return where | counts | {"day": NOON.date(), "goal_hours": 48}
 
 
 def a_request(session: Session, n: int) -> Values:
@@ -348,6 +358,7 @@ def a_word_told(session: Session, _n: int) -> Values:
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
     AccessRequest: a_request,
+    AccessDay: an_access_day,
     Account: an_account,
     AccountLocation: an_account_location,
     Appointment: a_visit,
@@ -763,13 +774,38 @@ CASES = [
     Case("ck_access_sample_goal_positive", AccessSample, adding(goal_hours=0, within_goal=False)),
     Case("ck_access_sample_hours_not_negative", AccessSample, changing(next_available_hours=-0.01)),
     Case("ck_access_sample_third_not_before_next", AccessSample, adding(third_next_available_hours=47.99)),
-    Case("ck_access_sample_third_not_before_next", AccessSample, adding(next_available_hours=None, within_goal=False)),
+    Case(
+        "ck_access_sample_third_not_before_next",
+        AccessSample,
+        adding(next_available_hours=None, within_goal=False, within_open_days=False),
+    ),
     Case("ck_access_sample_verdict_follows", AccessSample, adding(within_goal=False)),
     Case("ck_access_sample_verdict_follows", AccessSample, adding(**dict.fromkeys(HOURS, 48.01))),
-    Case("ck_access_sample_verdict_follows", AccessSample, adding(**dict.fromkeys(HOURS))),
+    Case("ck_access_sample_verdict_follows", AccessSample, adding(**dict.fromkeys(HOURS), within_open_days=False)),
+    Case("ck_access_sample_kept_is_possible", AccessSample, adding(possible=False)),
+    Case(
+        "ck_access_sample_open_days_need_a_start",
+        AccessSample,
+        adding(**dict.fromkeys(HOURS), within_goal=False),
+    ),
+    Case("ck_access_sample_known_together", AccessSample, adding(possible=None)),
+    Case("ck_access_sample_known_together", AccessSample, adding(within_open_days=None)),
     Case("fk_access_sample_appointment_type_id", AccessSample, adding(appointment_type_id=NOBODY)),
     Case("fk_access_sample_location_id", AccessSample, adding(location_id=NOBODY)),
     Case("pk_access_sample", AccessSample, repeating("appointment_type_id", "location_id", "quarter")),
+    Case("ck_access_day_measured_positive", AccessDay, adding(measured=0, kept=0, possible=0, within_open_days=0)),
+    Case("ck_access_day_kept_within_measured", AccessDay, adding(kept=-1)),
+    Case("ck_access_day_kept_within_measured", AccessDay, adding(kept=97, possible=None, within_open_days=None)),
+    Case("ck_access_day_possible_between", AccessDay, adding(possible=79)),
+    Case("ck_access_day_possible_between", AccessDay, adding(possible=97)),
+    Case("ck_access_day_open_days_within_measured", AccessDay, adding(within_open_days=97)),
+    Case("ck_access_day_open_days_within_measured", AccessDay, adding(within_open_days=-1)),
+    Case("ck_access_day_known_together", AccessDay, adding(possible=None)),
+    Case("ck_access_day_known_together", AccessDay, adding(within_open_days=None)),
+    Case("ck_access_day_goal_positive", AccessDay, adding(goal_hours=0)),
+    Case("fk_access_day_appointment_type_id", AccessDay, adding(appointment_type_id=NOBODY)),
+    Case("fk_access_day_location_id", AccessDay, adding(location_id=NOBODY)),
+    Case("pk_access_day", AccessDay, repeating("appointment_type_id", "location_id", "day")),
     Case("ck_access_request_goal_positive", AccessRequest, changing(goal_hours=0)),
     Case("ck_access_request_taken_not_before_here", AccessRequest, changing(taken_hours=19.99)),
     Case("ck_access_request_here_not_before_anywhere", AccessRequest, changing(anywhere_hours=20.01)),

@@ -20,6 +20,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, constraint_name, make_engine, reading, transaction
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
+    AccessDay,
     Account,
     AccountLocation,
     Appointment,
@@ -137,7 +138,9 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add(TimeOff(therapist_id=1, status=TimeOffStatus.APPROVED, asked_at=clock.now(), **long_ago))
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
-        access_goal.record(session, now=clock.now())
+        access_goal.record(session, access_goal.samples(session, now=clock.now()))
+        a_day = {"measured": 96, "kept": 80, "possible": 90, "within_open_days": 85, "goal_hours": 48}
+        session.add(AccessDay(appointment_type_id=1, location_id=1, day=date(2026, 11, 22), **a_day))
         account = Account(**ACCOUNT, therapist_id=1, created_at=clock.now())
         session.add(account)
         session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
@@ -274,6 +277,7 @@ ADDED = {
     "audit_event": {"address"},
     "patient": {"folded_name"},
     "outbox_message": {"account_id", "about"},
+    "access_sample": {"possible", "within_open_days"},
 }
 FORBIDDEN = {
     "tr_audit_event_not_updated": "UPDATE audit_event SET actor = 'somebody else'",
@@ -354,6 +358,23 @@ def test_only_messages_to_staff_are_lost_with_their_accounts(
     assert after["outbox_message"] == [row for row in before if ("account_id", "None") in row]
     assert len(after["attempt"]) == 1
     assert after["account"] == []
+
+
+def test_samples_from_before_do_not_know_what_was_possible(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    filled(empty, settings, clock, keys)
+    known = {"possible", "within_open_days"}
+    before = contents(empty)["access_sample"]
+    assert {dict(row)["possible"] for row in before} <= {"1", "True"}
+    down(empty, "0011")
+    old = without({"access_sample": before}, {"access_sample": known})
+    assert without(contents(empty), {"access_sample": set()}) == old
+    up(empty)
+    after = contents(empty)
+    assert without(after, {"access_sample": known}) == old
+    assert {value for row in after["access_sample"] for key, value in row if key in known} == {"None"}
+    assert after["access_day"] == []
 
 
 # --- models and migrations say the same

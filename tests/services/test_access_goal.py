@@ -21,7 +21,7 @@ from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import ConstraintViolated, Invalid
 from scheduler.keys import Keyring
-from scheduler.models import AccessSample, AppointmentType
+from scheduler.models import AccessDay, AccessSample, AppointmentType
 from scheduler.services import access_goal, availability
 from scheduler.services.access_goal import Access, Figures, attainment, figures
 from scheduler.services.availability import Find, Offer
@@ -434,6 +434,9 @@ def test_a_worker_measures_what_it_has_planned_and_forgets_what_is_old(
     clock.at += 400 * DAY + QUARTER
     worker.set_up()
     assert [row.quarter for row in samples(clinic)] == [clock.at] * 2
+    with reading(clinic.engine) as session:
+        kept = session.scalars(select(AccessDay)).all()
+    assert {(row.location_id, row.day, row.measured) for row in kept} == {(n, MONDAY_MORNING.date(), 1) for n in (1, 2)}
 
 
 def test_there_is_no_share_before_seven_days_of_history(clinic: Clinic, clock: FixedClock) -> None:

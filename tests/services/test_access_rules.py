@@ -20,7 +20,7 @@ from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.availability import SlotName
 from scheduler.services.simulated_clinics import OnPaper
 from scheduler.services.windows import Times
-from scheduler.timeline import DAY, Stretch, first_instant, working_time
+from scheduler.timeline import DAY, Stretch, first_instant, local_date, working_time
 
 MINUTE, QUARTER, HOUR = timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=1)
 CHICAGO, PHOENIX = ZoneInfo("America/Chicago"), ZoneInfo("America/Phoenix")
@@ -120,6 +120,7 @@ def assert_recounted(clinic: AnyClinic) -> set[Cause]:
     empty = access_rules.empty_plan_starts(clinic.stretches, clinic.cells, needling=clinic.needling)
     planned, offered = clinic.starts(booked=False), clinic.starts(booked=True)
     assert [(start.starts_at, start.therapist_id) for start in empty] == planned
+    assert_ranges(clinic, times(planned))
     reach = partial(access_rules.misses, period=clinic.period, notice=clinic.notice, goal=clinic.goal)
     structural, missed = reach(times(planned)), reach(times(offered))
     middles = [begin + (number + 0.5) * MINUTE for number in range((end - begin) // MINUTE)]
@@ -138,7 +139,18 @@ def assert_recounted(clinic: AnyClinic) -> set[Cause]:
     assert of_cause == {Cause.STRUCTURAL: not_then & never, Cause.CAPACITY: not_then - never}
     assert all(one.ends_at <= other.begins_at for one, other in pairwise(causes))
     assert_figures(clinic, times(offered), middles[:: max(1, len(middles) // 20)])
-    return {miss.cause for miss in causes}
+    return {miss.cause for miss in causes if miss.cause is not None}
+
+
+def assert_ranges(clinic: AnyClinic, planned: Sequence[datetime]) -> None:
+    ranges = list(access_rules.start_ranges(clinic.stretches, clinic.cells, needling=clinic.needling))
+    begin, end = clinic.period
+    for moment in (begin, begin + MINUTE, begin + (end - begin) / 2, end):
+        assert access_rules.first_start(ranges, moment) == min((s for s in planned if s >= moment), default=None)
+    zone = CHICAGO
+    short = [one for one in ranges if one.last - one.first < DAY]
+    dates = {local_date(start, zone) for one in short for start in planned if one.first <= start <= one.last}
+    assert access_rules.range_dates(short, zone) == sorted(dates)
 
 
 def assert_ceiling(clinic: AnyClinic, planned: Sequence[datetime]) -> None:

@@ -9,12 +9,14 @@ from sqlalchemy import Engine, delete, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import transaction
-from scheduler.models import AccessSample, AppointmentType, Role
+from scheduler.models import AccessSample, AppointmentType, Location, Role
 from scheduler.timeline import CELL, DAY
 from tests.clinic import Clinic
 from tests.services.test_queries import statements
 from tests.web.pages import Element, look
 from tests.web.staff import an_account, signed_in
+
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -22,22 +24,29 @@ def admin(app: Flask, engine: Engine, clock: FixedClock, clinic: Clinic) -> Flas
     return signed_in(app, engine, clock, an_account(engine, clock, Role.ADMIN))
 
 
-def sampled(clinic: Clinic, kept: int, missed: int) -> None:
-    """A history of quarter hours, 27 days old."""
+KEPT, TAKEN, CLOSED = (20.0, True, True), (60.0, True, True), (60.0, False, True)  # hours, possible, by open days
+UNKNOWN = (60.0, None, None)
+Sampled = tuple[float, bool | None, bool | None]
+
+
+def sampled(clinic: Clinic, *parts: tuple[int, Sampled], location_id: int = 1) -> None:
+    """A history of quarter hours that follow each other, 27 days old."""
     begins = clinic.clock.now().replace(minute=0, second=0, microsecond=0) - 27 * DAY
+    each = [part for count, part in parts for _ in range(count)]
     with transaction(clinic.engine) as session:
-        session.execute(delete(AccessSample))
-        for number in range(kept + missed):
-            hours = 20.0 if number < kept else 60.0
+        session.execute(delete(AccessSample).where(AccessSample.location_id == location_id))
+        for number, (hours, possible, open_days) in enumerate(each):
             session.add(
                 AccessSample(
                     appointment_type_id=clinic.kinds["Evaluation"],
-                    location_id=1,
+                    location_id=location_id,
                     quarter=begins + number * CELL,
                     next_available_hours=hours,
                     third_next_available_hours=hours,
                     goal_hours=48,
                     within_goal=hours <= 48,
+                    possible=possible,
+                    within_open_days=open_days,
                 )
             )
 
@@ -49,17 +58,91 @@ def told(admin: FlaskClient, path: str = "/admin/access") -> dict[str, Element]:
 
 
 @pytest.mark.parametrize(
-    ("kept", "missed", "verdict"),
+    ("parts", "verdict"),
     [
-        (0, 0, "Holds now. Not yet measured for 7 days."),
-        (90, 10, "Holds. 90% of the last 28 days; the target is 90%."),
-        (899, 101, "Does not hold. 89.9% of the last 28 days; the target is 90%."),
+        ((), "Holds now. Not yet measured for 7 days."),
+        (((96, KEPT), (1, TAKEN), (3, CLOSED)), "Holds. 96% of the last 28 days; the ceiling is 97%."),
+        (((90, KEPT), (10, TAKEN)), "Holds. 90% of the last 28 days; the ceiling is 100%."),
+        (((899, KEPT), (101, TAKEN)), "Does not hold. 89.9% of the last 28 days; the ceiling is 100%."),
+        (((1799, KEPT), (201, CLOSED)), "Does not hold. 89.9% of the last 28 days; the ceiling is 89.9%."),
+        (((90, KEPT), (10, UNKNOWN)), "Holds. 90% of the last 28 days; the target is 90%."),
+        (((80, KEPT), (10, TAKEN), (10, UNKNOWN)), "Does not hold. 80% of the last 28 days; the target is 90%."),
     ],
 )
-def test_the_verdict_comes_first(admin: FlaskClient, clinic: Clinic, kept: int, missed: int, verdict: str) -> None:
-    sampled(clinic, kept, missed)
+@on_sqlite
+def test_the_verdict_comes_first(
+    admin: FlaskClient, clinic: Clinic, parts: tuple[tuple[int, Sampled], ...], verdict: str
+) -> None:
+    sampled(clinic, *parts)
     for name, section in told(admin).items():
         assert section.all("p")[0].text == verdict, name
+
+
+def test_it_is_told_when_the_goal_was_missed_why_and_how_long(admin: FlaskClient, clinic: Clinic) -> None:
+    sampled(clinic, (80, KEPT), (12, CLOSED), (3, KEPT), (6, TAKEN), (2, KEPT), (2, TAKEN), (5, UNKNOWN))
+    on = "Wednesday, October 28"
+    for name, section in told(admin).items():
+        assert [one.text for one in section.all("li")] == [
+            f"No hours in reach: 3 hours, once: from {on}, 6:00 AM to {on}, 9:00 AM.",
+            f"All times taken: 2 hours, 2 times; the longest from {on}, 9:45 AM to {on}, 11:15 AM.",
+            f"Cause not recorded: 1.25 hours, once: from {on}, 12:15 PM to {on}, 1:30 PM.",
+        ], name
+        rows = section.one("table", class_="missed").all("tr")[1:]
+        assert [[cell.text for cell in row.all("td")][1:] for row in rows] == [
+            ["1.25", "Cause not recorded"],
+            ["0.5", "All times taken"],
+            ["1.5", "All times taken"],
+            ["3", "No hours in reach"],
+        ]
+
+
+@on_sqlite
+def test_hours_that_cannot_keep_the_goal_are_said_to(admin: FlaskClient, clinic: Clinic) -> None:
+    sampled(clinic, (80, KEPT), (8, TAKEN), (12, CLOSED))
+    for section in told(admin).values():
+        assert section.all("p")[1].text.startswith(
+            "The hours alone keep it from holding: with nothing booked it would be 88%"
+        )
+        assert "If only open days counted, within 2 working days: 100% of the last 28 days." in section.text
+    sampled(clinic, (80, KEPT), (20, TAKEN))
+    assert "The hours alone" not in told(admin)["Springfield"].text
+
+
+@on_sqlite
+def test_a_clinic_with_no_place_open_online_has_a_board(admin: FlaskClient, engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.execute(update(Location).values(online=False))
+    (anywhere,) = told(admin).values()
+    assert [one.text for one in anywhere.all("p")[:2]] == [
+        "Does not hold now. Not yet measured for 7 days.",
+        "Nothing can be booked.",
+    ]
+    assert anywhere.one("desc").text == "Nothing was measured."
+
+
+@on_sqlite
+def test_a_goal_that_was_never_missed_is_said_to(admin: FlaskClient, clinic: Clinic) -> None:
+    sampled(clinic, (100, KEPT))
+    for section in told(admin).values():
+        assert "The goal was not missed in the last 28 days." in section.text
+        assert section.all("li") == []
+
+
+def test_the_days_are_a_picture_and_a_table_of_the_same_numbers(admin: FlaskClient, clinic: Clinic) -> None:
+    sampled(clinic, (96, KEPT), (24, CLOSED), (24, TAKEN), (48, KEPT))
+    section = told(admin)["Springfield"]
+    svg = section.one("svg", aria_describedby="place-1-desc")
+    table = section.all("table")[0]
+    rows = {row.one("th").text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
+    assert len(rows) == 28
+    assert rows["Tuesday, October 27"] == ["100%", "100%", "100%"]
+    assert rows["Wednesday, October 28"] == ["50%", "75%", "100%"]
+    assert rows["Monday, November 23"] == ["–", "–", "–"]
+    told_days = {day: cells[0] for day, cells in reversed(rows.items()) if cells[0] != "–"}
+    assert section.one("desc").text == "; ".join(f"{day}: {kept}" for day, kept in told_days.items())
+    parts = svg.all("rect", class_="part")
+    assert len(parts) == len(told_days)
+    assert {round(float(one.attributes["height"])) for one in parts} >= {96, 48}
 
 
 def test_a_location_where_nothing_is_left_says_so(admin: FlaskClient, clinic: Clinic) -> None:
@@ -70,7 +153,7 @@ def test_a_location_where_nothing_is_left_says_so(admin: FlaskClient, clinic: Cl
         "Does not hold now. Not yet measured for 7 days.",
         "Nothing can be booked.",
     ]
-    assert {row.all("td")[1].text for row in section.all("tr")[1:]} == {"0"}
+    assert {row.all("td")[1].text for row in section.all("table")[-1].all("tr")[1:]} == {"0"}
 
 
 def test_what_new_patients_met_and_what_is_left(admin: FlaskClient, clinic: Clinic, clock: FixedClock) -> None:
@@ -84,7 +167,7 @@ def test_what_new_patients_met_and_what_is_left(admin: FlaskClient, clinic: Clin
         "New patients who booked in the last 28 days: 2. Offered a start within 48 hours: 2. "
         "Took one: 1. Offered one and chose a later one: 1."
     ) in section.text
-    rows = [[cell.text for cell in row.all("td")] for row in section.all("tr")[1:]]
+    rows = [[cell.text for cell in row.all("td")] for row in section.all("table")[-1].all("tr")[1:]]
     assert [row[1] for row in rows] == ["6", "9", "9", "8", "9", "0", "0", "41"]
     assert "At 0.1 new patients a day" in section.text
 

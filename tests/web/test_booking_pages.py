@@ -567,7 +567,7 @@ def test_a_visit_is_booked_in_three_pages(client: FlaskClient, clinic: Clinic) -
     assert (check.status, check.heading) == (200, "Is this right?")
     facts = [one.text for one in check.main.one("dl").all("dd")]
     assert facts == [
-        "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield, within 48 hours",
+        "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield",
         "Evaluation, 60 minutes, with Ana Abbott",
         "Pat Doe",
         "pat@example.com",

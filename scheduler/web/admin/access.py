@@ -11,11 +11,14 @@ from scheduler import words
 from scheduler.db import reading
 from scheduler.errors import NotFound
 from scheduler.models import AppointmentType, ClinicPolicy, Role
-from scheduler.services import access_goal, access_requests, outlook, practice
+from scheduler.services import access_goal, access_history, access_requests, outlook, practice
 from scheduler.services.access_goal import WINDOW, AtLocation, Standing
+from scheduler.services.access_history import History
 from scheduler.services.access_requests import Met
 from scheduler.services.outlook import Outlook
-from scheduler.web.admin import figures
+from scheduler.timeline import zone_of
+from scheduler.web.admin import access_figures, figures
+from scheduler.web.admin.access_figures import Misses, Picture
 from scheduler.web.admin.saving import now
 from scheduler.web.context import context
 from scheduler.web.language import language
@@ -26,13 +29,26 @@ pages = APIBlueprint("access", __name__, url_prefix="/admin/access", enable_open
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """How the goal stands somewhere, in words: the verdict first."""
+class Seen:
+    """What was read of one place, or of all of them."""
 
+    standing: Standing
+    met: Met
+    history: History
+    outlook: Outlook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How the goal stands somewhere, in words: the verdict first. `id` names it among the places of a page."""
+
+    id: str
     name: str
     verdict: str
-    soonest: str
-    patients: str
+    told: Sequence[str]
+    picture: Picture
+    misses: Misses
+    measured: bool
     outlook: Outlook | None
     lasts: str
 
@@ -50,14 +66,19 @@ def board() -> str:
         access = access_goal.measure(session, now=at, appointment_type_id=kind.id)
         met = access_requests.met(session, kind.id, since=at - WINDOW, until=at)
         ahead = {one.location.id: one for one in outlook.ahead(session, kind.id, now=at)}
-    overall = _shown(gettext("Anywhere"), access.overall, met[None], None, clinic)
+        places = [place.location for place in access.locations]
+        zone = zone_of(places[0].time_zone if places else "UTC")
+        past = access_history.histories(session, kind.id, places, zone, now=at)
+    overall = _shown("anywhere", gettext("Anywhere"), Seen(access.overall, met[None], past[None]), clinic)
     own = [place for place in access.locations if staff().works_at(place.location.id)]
+    zones = {place.time_zone for place in places}
     return render_template(
         "admin/access.html",
         clinic=clinic,
         kinds=kinds,
         kind=kind,
-        shown=[overall, *(_at(place, met, ahead.get(place.location.id), clinic) for place in own)],
+        shown=[overall, *(_at(place, met, past, ahead, clinic) for place in own)],
+        clock_of=places[0].name if len(zones) > 1 else None,
         target=figures.percent(clinic.access_target),
         day_heading=day_heading,
     )
@@ -74,25 +95,37 @@ def _kind(kinds: Sequence[AppointmentType]) -> AppointmentType | None:
     return found
 
 
-def _at(place: AtLocation, met: dict[int | None, Met], ahead: Outlook | None, clinic: ClinicPolicy) -> Shown:
-    return _shown(place.location.name, place, met.get(place.location.id, Met()), ahead, clinic)
+def _at(
+    place: AtLocation,
+    met: dict[int | None, Met],
+    past: dict[int | None, History],
+    ahead: dict[int, Outlook],
+    clinic: ClinicPolicy,
+) -> Shown:
+    number = place.location.id
+    seen = Seen(place, met.get(number, Met()), past[number], ahead.get(number))
+    return _shown(f"place-{number}", place.location.name, seen, clinic)
 
 
-def _shown(name: str, standing: Standing, met: Met, ahead: Outlook | None, clinic: ClinicPolicy) -> Shown:
-    return Shown(name, _verdict(standing, clinic), _soonest(standing), _patients(met, clinic), ahead, _lasts(ahead))
-
-
-def _verdict(standing: Standing, clinic: ClinicPolicy) -> str:
-    """One sentence: whether it holds, by the last four weeks; by this moment before there is a week of history."""
-    share = standing.attainment_28d
-    if share is None:
-        if standing.figures.within_goal:
-            return str(gettext("Holds now. Not yet measured for 7 days."))
-        return str(gettext("Does not hold now. Not yet measured for 7 days."))
-    told = {"share": figures.percent(share), "target": figures.percent(clinic.access_target)}
-    if share >= clinic.access_target:
-        return str(gettext("Holds. %(share)s of the last 28 days; the target is %(target)s.", **told))
-    return str(gettext("Does not hold. %(share)s of the last 28 days; the target is %(target)s.", **told))
+def _shown(id_: str, name: str, seen: Seen, clinic: ClinicPolicy) -> Shown:
+    standing, target = seen.standing, clinic.access_target
+    told = (
+        access_figures.ceiling_told(standing, target),
+        _soonest(standing),
+        access_figures.open_days(standing, clinic.access_goal_hours),
+        _patients(seen.met, clinic),
+    )
+    return Shown(
+        id=id_,
+        name=name,
+        verdict=access_figures.verdict(standing, target),
+        told=[sentence for sentence in told if sentence],
+        picture=access_figures.picture(seen.history, target),
+        misses=access_figures.misses(seen.history),
+        measured=standing.weeks.measured > 0,
+        outlook=seen.outlook,
+        lasts=_lasts(seen.outlook),
+    )
 
 
 def _soonest(standing: Standing) -> str:

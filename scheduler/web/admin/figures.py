@@ -113,8 +113,8 @@ def percent(share: float | None) -> str:
     return " ".join(told.split())
 
 
-def number(value: float) -> str:
-    return numbers.format_decimal(round(value, 1), locale=language())
+def number(value: float, decimals: int = 1) -> str:
+    return numbers.format_decimal(round(value, decimals), locale=language())
 
 
 def days(length: timedelta) -> str:
