@@ -29,10 +29,13 @@ from scheduler.models.practice import (
     TherapistLanguage,
 )
 from scheduler.models.schedule import Closure, Slot, TimeOff, Wish, WorkingHours
+from scheduler.models.watch import AccessWatch, AccessWord, ClaimChange, Reason, Saying
 
 __all__ = [
     "AccessRequest",
     "AccessSample",
+    "AccessWatch",
+    "AccessWord",
     "Account",
     "AccountLocation",
     "Appointment",
@@ -45,6 +48,7 @@ __all__ = [
     "CalendarFeed",
     "Channel",
     "ChannelState",
+    "ClaimChange",
     "ClinicPolicy",
     "Closure",
     "ExplainerVersion",
@@ -60,8 +64,10 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "Reason",
     "RecoveryCode",
     "Role",
+    "Saying",
     "SignInAttempt",
     "Slot",
     "StaffSession",
