@@ -523,9 +523,9 @@ def test_the_wait_is_told_in_the_strongest_words_that_are_true(clinic: Clinic) -
     fill_the_week(clinic)
     with transaction(clinic.engine) as session:
         session.get_one(Location, 1).name = "{hours} & {place} <b>"
-    soonest = "is Thursday, November 26, 9:15 AM Central Standard Time, at {hours} &amp; {place} &lt;b&gt;.</p>"
+    soonest = "is Thursday, November 26, 10:00 AM Central Standard Time, at {hours} &amp; {place} &lt;b&gt;.</p>"
     assert soonest in told(clinic)["our-clinic"]
-    assert "es ahora jueves 26 de noviembre, 9:15 a. m., hora" in told(clinic, "es")["our-clinic"]
+    assert "es ahora jueves 26 de noviembre, 10:00 a. m., hora" in told(clinic, "es")["our-clinic"]
     assert [words.working_days(number, "en") for number in (1, 2, 14)] == [
         "one working day",
         "two working days",
