@@ -23,12 +23,7 @@ def standing(present: Present) -> dict[str, Verdict]:
 
 def changed(session: Session, found: Mapping[str, Verdict], *, now: datetime) -> dict[str, Verdict]:
     """The claims of which something else is told than by their last row; none that a later look has overtaken."""
-    last = _last(session)
-    return {
-        claim_id: verdict
-        for claim_id, verdict in found.items()
-        if claim_id not in last or (last[claim_id].says != verdict.says and last[claim_id].since < now)
-    }
+    return _changed(_last(session), found, now)
 
 
 def note(session: Session, found: Mapping[str, Verdict], *, now: datetime) -> None:
@@ -45,7 +40,7 @@ def note(session: Session, found: Mapping[str, Verdict], *, now: datetime) -> No
             "says": verdict.says,
             "breaches": [breach.as_data() for breach in verdict.breaches],
         }
-        for claim_id, verdict in changed(session, found, now=now).items()
+        for claim_id, verdict in _changed(last, found, now).items()
     ]
     if rows:
         session.execute(insert_into(session, ClaimChange).on_conflict_do_nothing(), rows)
@@ -65,6 +60,14 @@ def history(session: Session, most: int) -> dict[str, list[ClaimChange]]:
     for change in session.scalars(rows):
         found[change.claim].append(change)
     return dict(found)
+
+
+def _changed(last: Mapping[str, ClaimChange], found: Mapping[str, Verdict], now: datetime) -> dict[str, Verdict]:
+    return {
+        claim_id: verdict
+        for claim_id, verdict in found.items()
+        if claim_id not in last or (last[claim_id].says != verdict.says and last[claim_id].since < now)
+    }
 
 
 def _last(session: Session) -> dict[str, ClaimChange]:
