@@ -117,6 +117,16 @@ def test_who_administers_one_place_sees_nobody_of_another(
     assert why[1] == []  # rules of states are for administrators of the whole clinic
 
 
+def test_the_overview_leads_to_claims_that_do_not_hold(admin: FlaskClient, clinic: Clinic, clock: FixedClock) -> None:
+    worker = Worker(clinic.engine, clock, None)  # type: ignore[arg-type] # this tick sends nothing
+    worker.note_claims()
+    assert "Public claims" not in look(admin, "/admin/").main.text
+    clinic.add_location("Chatham")
+    clock.at += HOUR / 6
+    worker.note_claims()
+    assert "Public claims 2 claims do not hold" in look(admin, "/admin/").main.text
+
+
 def test_the_page_speaks_spanish(admin: FlaskClient, clinic: Clinic) -> None:
     with transaction(clinic.engine) as session:
         session.execute(delete(License).where(License.kind == "dry_needling"))
