@@ -45,6 +45,9 @@ TO_STAFF = {
     Kind.WAYS_IN_CHANGED: _("How you sign in has changed"),
     Kind.LICENSE_ENDS: _("A license ends soon"),
     Kind.TIME_OFF_DECIDED: _("Your time off was decided"),
+    Kind.GOAL_FORESEEN: _("A wait beyond your goal is foreseen"),
+    Kind.GOAL_MISSED: _("The wait for a first visit is beyond your goal"),
+    Kind.GOAL_KEPT: _("Your goal for first visits is kept again"),
 }
 
 
@@ -111,6 +114,7 @@ class Mailer:
             subject=subject,
             day=_day(letter, language),
             time_off=words.range_in_words(letter.decision, language) if letter.decision is not None else None,
+            at=words.when(letter.alert.at, letter.alert.time_zone, language) if letter.alert is not None else None,
             base_url=self.settings.base_url,
         )
 

@@ -30,6 +30,11 @@ ALONE = str.maketrans({
     **dict.fromkeys("'’‘ʼ`´", None),
     **dict.fromkeys("-‐‑‒–—", " "),
 })  # fmt: skip
+WORKING_DAYS = {"en": ("one working day", "{} working days"), "es": ("un día hábil", "{} días hábiles")}
+NUMBERS = {  # from two on, as far as they are written out
+    "en": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    "es": ("dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez"),
+}
 NEVER = 10**9  # so many weeks, months or years make one, so that none is rounded to
 
 
@@ -103,6 +108,14 @@ def range_in_words(wall: WallRange, language: str) -> str:
 def minutes(number: int, language: str) -> str:
     """A length where there is little room, as in "60 min"."""
     return _plain(units.format_unit(number, "duration-minute", length="short", locale=language))
+
+
+@cache
+def working_days(number: int, language: str) -> str:
+    """So many days on which a place is open, as in "two working days"."""
+    one, more = WORKING_DAYS[language]
+    written = dict(enumerate(NUMBERS[language], start=2))
+    return one if number == 1 else more.format(written.get(number, number))
 
 
 @cache

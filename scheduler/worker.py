@@ -20,7 +20,10 @@ from scheduler.errors import ClinicError
 from scheduler.services import (
     access_goal,
     access_history,
+    access_watch,
     booking,
+    claim_ledger,
+    claims,
     health,
     holds,
     license_ends,
@@ -40,6 +43,8 @@ PAUSE_SECONDS = 0.002  # between two steps of the planner, so that whoever waits
 TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
+CLAIMS_SECONDS = 60
+WATCH_SECONDS = 5 * 60  # well within the half hour after which a miss counts
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
@@ -57,6 +62,8 @@ class Worker:
         self.plan_slots()
         self.sweep_holds()
         self.measure_access()
+        self.note_claims()
+        self.watch_access()
         self.warn_of_ends()
         self.tidy()
         self.beat()
@@ -87,6 +94,25 @@ class Worker:
         if rows:
             with transaction(self.engine) as session:
                 access_goal.record(session, rows)
+
+    def note_claims(self) -> None:
+        """Keep what is told of the public claims, whenever that changes; they are looked at without any lock."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            found = claim_ledger.standing(claims.present(session, now=now))
+            changed = claim_ledger.changed(session, found, now=now)
+        if changed:
+            with transaction(self.engine) as session:
+                claim_ledger.note(session, changed, now=now)
+
+    def watch_access(self) -> None:
+        """Owe word of misses of the access goal; to look takes longer than a booking should wait for."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            seen = access_watch.look(session, now=now)
+        if seen is not None:
+            with transaction(self.engine) as session:
+                access_watch.note(session, *seen, now=now)
 
     def warn_of_ends(self) -> None:
         """Owe word of licences that end soon."""
@@ -150,6 +176,8 @@ def run(worker: Worker) -> None:
         (worker.beat, HEARTBEAT_SECONDS, 1),
         (worker.sweep_holds, SWEEP_SECONDS, 1),
         (worker.measure_access, ACCESS_SECONDS, 1),
+        (worker.note_claims, CLAIMS_SECONDS, 1),
+        (worker.watch_access, WATCH_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),

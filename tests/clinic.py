@@ -30,7 +30,7 @@ from scheduler.worker import plan_slots
 
 LONG_AGO = date(2020, 1, 1)
 FAR_AHEAD = date(2099, 12, 31)
-EXPLAINER = "2026-11-23"
+EXPLAINER = "2026-11-24"
 WEEKDAYS = range(5)
 # Evaluation, follow-up, needling: 60, 45 and 30 minutes as in the demo.
 KINDS = (("Evaluation", 60, True, False), ("Follow-up", 45, False, False), ("Needling", 30, False, True))

@@ -41,9 +41,11 @@ from scheduler.delivery import Delivery
 from scheduler.errors import NotFound
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
-from scheduler.models import Account, Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient, Role
+from scheduler.models import Account, Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient, Reason, Role
 from scheduler.models.messaging import TO_STAFF
+from scheduler.models.watch import WORDS
 from scheduler.services import accounts, booking
+from scheduler.services.access_watch import Alert
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
@@ -164,6 +166,7 @@ STAFF_LETTERS = {
         (Kind.WAYS_IN_CHANGED, "2027-03-15T14:30", None),
         (Kind.LICENSE_ENDS, "1 2027-03-31 30", None),
         (Kind.TIME_OFF_DECIDED, "1", None),
+        *((kind, "1 2027-03-16", None) for kind in WORDS),
     )
 }
 STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
@@ -171,6 +174,10 @@ STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
 )
 APPROVED = Decision(date(2027, 3, 24), 12 * 60, date(2027, 3, 26), 24 * 60, approved=True)
 STAFF_LETTERS[Kind.TIME_OFF_DECIDED] = replace(STAFF_LETTERS[Kind.TIME_OFF_DECIDED], decision=APPROVED)
+ALERT = Alert("Springfield", "America/Chicago", 48, at("2027-03-16T14:30:00+00:00"), Reason.CAPACITY)
+for word in WORDS:
+    alert = ALERT if word != Kind.GOAL_KEPT else replace(ALERT, reason=None)
+    STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alert=alert)
 
 
 def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
@@ -279,6 +286,29 @@ def test_a_decision_about_time_off_is_told_with_its_time(
     content = mailer.write(any_letter(Kind.TIME_OFF_DECIDED, language, decision=part_of_a_day), now=NOW).content
     assert said in plain(text_of(content))
     assert said in plain(html_of(content))
+
+
+@pytest.mark.parametrize("kind", [Kind.GOAL_FORESEEN, Kind.GOAL_MISSED])
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (Reason.STRUCTURAL, "even with nothing booked, nobody is planned there in those hours."),
+        (Reason.NONE_OPEN, "nobody is planned there in the week that follows."),
+    ],
+)
+def test_a_miss_of_the_goal_is_told_with_its_reason_and_what_mends_it(
+    mailer: Mailer, kind: Kind, reason: Reason, said: str
+) -> None:
+    content = mailer.write(any_letter(kind, alert=replace(ALERT, reason=reason)), now=NOW).content
+    assert f"The reason: {said}" in plain(text_of(content))
+    require_harmless_html(html_of(content), [said], frozenset({"https://clinic.example/admin/therapists"}))
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=short)
+def test_no_name_of_a_place_harms_who_is_told_of_the_goal(mailer: Mailer, name: str) -> None:
+    parcel = mailer.write(any_letter(Kind.GOAL_MISSED, alert=replace(ALERT, place=name)), now=NOW)
+    require_sound(parcel, "ana@clinic.example", parts=["text/plain", "text/html"])
+    require_harmless_html(html_of(parcel.content), [name], STAFF_LINKS[Kind.GOAL_MISSED])
 
 
 def test_every_golden_file_belongs_to_a_message() -> None:
@@ -943,6 +973,7 @@ STAFF_LINKS = {
     Kind.WAYS_IN_CHANGED: frozenset({"https://clinic.example/staff/account/"}),
     Kind.LICENSE_ENDS: frozenset({"https://clinic.example/admin/visits-to-move"}),
     Kind.TIME_OFF_DECIDED: frozenset({"https://clinic.example/staff/time-off"}),
+    **dict.fromkeys(WORDS, frozenset({"https://clinic.example/admin/access"})),
 }
 
 

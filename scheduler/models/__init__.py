@@ -29,11 +29,14 @@ from scheduler.models.practice import (
     TherapistLanguage,
 )
 from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, TimeOffStatus, WorkingHours
+from scheduler.models.watch import AccessWatch, AccessWord, ClaimChange, Reason, Saying
 
 __all__ = [
     "AccessDay",
     "AccessRequest",
     "AccessSample",
+    "AccessWatch",
+    "AccessWord",
     "Account",
     "AccountLocation",
     "Appointment",
@@ -47,6 +50,7 @@ __all__ = [
     "CalendarPlan",
     "Channel",
     "ChannelState",
+    "ClaimChange",
     "ClinicPolicy",
     "Closure",
     "ExplainerVersion",
@@ -62,8 +66,10 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "Reason",
     "RecoveryCode",
     "Role",
+    "Saying",
     "SignInAttempt",
     "Slot",
     "StaffSession",

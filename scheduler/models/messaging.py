@@ -26,6 +26,9 @@ class Kind(StrEnum):
     WAYS_IN_CHANGED = "ways-in-changed"
     LICENSE_ENDS = "license-ends"
     TIME_OFF_DECIDED = "time-off-decided"
+    GOAL_FORESEEN = "goal-foreseen"
+    GOAL_MISSED = "goal-missed"
+    GOAL_KEPT = "goal-kept"
 
 
 TO_STAFF = (
@@ -37,6 +40,9 @@ TO_STAFF = (
     Kind.WAYS_IN_CHANGED,
     Kind.LICENSE_ENDS,
     Kind.TIME_OFF_DECIDED,
+    Kind.GOAL_FORESEEN,
+    Kind.GOAL_MISSED,
+    Kind.GOAL_KEPT,
 )
 
 

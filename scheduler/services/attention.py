@@ -13,13 +13,14 @@ from scheduler.models import (
     License,
     Location,
     OutboxMessage,
+    Saying,
     StateRule,
     Therapist,
     TimeOff,
     TimeOffStatus,
     WorkingHours,
 )
-from scheduler.services import consequences, hours, licensing, practice, staffing
+from scheduler.services import claim_ledger, consequences, hours, licensing, practice, staffing
 from scheduler.services.hours import Unlicensed
 from scheduler.services.staffing import Places
 from scheduler.timeline import DAY
@@ -36,6 +37,7 @@ class Attention:
 
     `unfit` counts the visits of the next days that hours, licences, people and places as they now stand do not allow:
     to weigh all that are ahead takes too long for a page that opens the day. `asked` is time off to be decided.
+    `claims_broken` counts the public claims that did not hold when a worker last looked.
     """
 
     ending: list[tuple[License, Therapist]]
@@ -47,10 +49,12 @@ class Attention:
     unlicensed: list[Unlicensed]
     unfit: int
     asked: int
+    claims_broken: int
 
     def __bool__(self) -> bool:
         lists = (self.ending, self.rules_due, self.states_without_rule, self.not_open, self.unlicensed)
-        return bool(self.unverified or self.failed_messages or self.unfit or self.asked or any(lists))
+        counts = (self.unverified, self.failed_messages, self.unfit, self.asked, self.claims_broken)
+        return any(counts) or any(lists)
 
 
 def needed(session: Session, places: Places, *, now: datetime) -> Attention:
@@ -77,6 +81,7 @@ def needed(session: Session, places: Places, *, now: datetime) -> Attention:
         unlicensed=hours.unlicensed(session, WorkingHours.location_id.in_([place.id for place in own]), now=now),
         unfit=_unfit(session, places, now),
         asked=_asked(session, places, today),
+        claims_broken=sum(rows[0].says != Saying.HOLDS for rows in claim_ledger.history(session, 1).values()),
     )
 
 

@@ -1,8 +1,10 @@
 """The treatment explainer's versions: published once, never changed, remembered by every booking.
 
 A section is {"id", "heading", "html"}. It may have `claims`, a list of {"id", "holds", "fails"}: what stands at its end
-while that claim of `claims.RULES` is true, and what stands there while it is not. `{hours}` in either is the clinic's
-goal. It may have `review`: what the text still waits for, told to its readers by the section itself.
+while that claim of `claims.RULES` is true, and what stands there while it is not. A claim may have words for what is
+true in between, by the names of `Saying`; a text without them says that it fails. In all of them `{hours}` is the
+clinic's goal, `{working_days}` the same in working days, `{soonest}` the soonest time for a new patient and `{place}`
+where that is. A section may have `review`: what the text still waits for, told to its readers by the section itself.
 """
 
 import json
@@ -10,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from html import escape
 from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from scheduler import words
 from scheduler.errors import Invalid
-from scheduler.models import ExplainerVersion
+from scheduler.models import ExplainerVersion, Saying
 from scheduler.services import claims
 from scheduler.services.claims import Present
 
@@ -86,9 +90,28 @@ def current(session: Session, language: str) -> ExplainerVersion:
 def sections(version: ExplainerVersion, present: Present) -> list[dict[str, str]]:
     """Return what is to be shown, as {"id", "heading", "html"}: of each claim, the words that are true at present."""
     return [
-        {"id": section["id"], "heading": section["heading"], "html": section["html"] + _told(section, present)}
+        {
+            "id": section["id"],
+            "heading": section["heading"],
+            "html": section["html"] + "".join(told(section, present, version.language).values()),
+        }
         for section in version.sections
     ]
+
+
+def told(section: Mapping[str, Any], present: Present, language: str) -> dict[str, str]:
+    """A section's claims by their ids, each in its sentence for what is the case. Nothing but placeholders is filled.
+
+    Names of places are the clinic's own words: they are escaped, and filled in last, so that nothing in them is filled.
+    """
+    fillings = _fillings(present, language)
+    sentences = {}
+    for claim in section.get("claims", ()):
+        sentence = claim.get(claims.judged(claim["id"], present).says, claim[Saying.FAILS])
+        for name, filling in fillings.items():
+            sentence = sentence.replace(name, filling)
+        sentences[claim["id"]] = sentence
+    return sentences
 
 
 def shown(session: Session, version: str, language: str, *, now: datetime) -> ExplainerVersion:
@@ -112,19 +135,31 @@ def unchanged(version: ExplainerVersion) -> bool:
     return wording.content_sha256 == version.content_sha256
 
 
-def _told(section: Mapping[str, Any], present: Present) -> str:
-    """A section's claims, each in its sentence for what is the case. Only the one placeholder is ever filled."""
-    told = (claim["holds" if claims.holds(claim["id"], present) else "fails"] for claim in section.get("claims", ()))
-    return "".join(told).replace("{hours}", str(present.policy.access_goal_hours))
+def _fillings(present: Present, language: str) -> dict[str, str]:
+    goal = present.policy.access_goal_hours
+    filled = {"{hours}": str(goal), "{working_days}": words.working_days(claims.working_days(goal), language)}
+    openings = present.access.locations if present.access is not None else ()
+    soonest = min((start for at in openings for start in at.starts), key=lambda start: start.starts_at, default=None)
+    if soonest is None:
+        return filled
+    place = present.places[soonest.location_id]
+    when = words.when(soonest.starts_at, place.time_zone, language)
+    return filled | {"{soonest}": when, "{place}": escape(place.name)}
 
 
 def _hashed(section: Mapping[str, Any]) -> list[Any]:
     hashed: list[Any] = [section["id"], section["heading"], section["html"]]
     if section.get("claims"):
-        hashed.append([[claim["id"], claim["holds"], claim["fails"]] for claim in section["claims"]])
+        hashed.append([[claim["id"], claim["holds"], claim["fails"], *_between(claim)] for claim in section["claims"]])
     if section.get("review"):
         hashed.append(section["review"])
     return hashed
+
+
+def _between(claim: Mapping[str, str]) -> list[str]:
+    """The words for what is neither: names and sentences, so that none passes for another."""
+    between = (Saying.WORKING_DAYS, Saying.SOONEST)
+    return [part for name in between if name in claim for part in (name.value, claim[name])]
 
 
 def _versions(language: str) -> Select[ExplainerVersion]:

@@ -21,7 +21,9 @@ from scheduler.models import (
     Patient,
     Status,
 )
-from scheduler.services import accounts, license_ends, notices
+from scheduler.models.watch import WORDS
+from scheduler.services import access_watch, accounts, license_ends, notices
+from scheduler.services.access_watch import Alert
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
 
@@ -97,7 +99,8 @@ class Letter:
 class StaffLetter:
     """What a message to one of the clinic's people says; `token` opens the page on which to set a password.
 
-    `license` is the one that ends, and `decision` the one about time off, where the message tells of one.
+    `license` is the one that ends, `decision` the one about time off, `alert` the word about the access goal, where the
+    message tells of one.
     """
 
     message_id: UUID
@@ -109,6 +112,7 @@ class StaffLetter:
     token: str | None
     license: Ending | None = None
     decision: Decision | None = None
+    alert: Alert | None = None
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
@@ -142,6 +146,9 @@ def _staff_letter(
     decision = notices.decision_stands(session, message.about or "", account) if kind == Kind.TIME_OFF_DECIDED else None
     if kind == Kind.TIME_OFF_DECIDED and decision is None:
         return "the time off was taken back or changed meanwhile"
+    alert = access_watch.told(session, kind, message.about or "") if kind in WORDS else None
+    if kind in WORDS and alert is None:
+        return "nothing was said of the goal there"
     return StaffLetter(
         message_id=message.id,
         kind=kind,
@@ -152,6 +159,7 @@ def _staff_letter(
         token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
         license=ending,
         decision=decision,
+        alert=alert,
     )
 
 

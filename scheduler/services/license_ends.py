@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with
-from scheduler.models import Account, AccountLocation, Kind, License, OutboxMessage, Role, Therapist, WorkingHours
+from scheduler.models import Account, Kind, License, OutboxMessage, Therapist, WorkingHours
 from scheduler.services import licensing, notices, practice
 
 MARKS = (7, 30, 60)  # days
@@ -70,8 +70,5 @@ def _ending(session: Session) -> list[tuple[License, Therapist]]:
 def _concerned(session: Session, therapist_id: int) -> Iterable[int]:
     """The accounts of a therapist, and of administrators of the whole clinic or of a place where they work."""
     works_at = select(WorkingHours.location_id).where(WorkingHours.therapist_id == therapist_id)
-    near = select(AccountLocation.account_id).where(AccountLocation.location_id.in_(works_at))
-    administers = (Account.role == Role.ADMIN) & or_(Account.everywhere, Account.id.in_(near))
-    return session.scalars(
-        select(Account.id).where(Account.active, or_(Account.therapist_id == therapist_id, administers))
-    ).all()
+    concerned = or_(Account.therapist_id == therapist_id, notices.administers(works_at))
+    return session.scalars(select(Account.id).where(Account.active, concerned)).all()

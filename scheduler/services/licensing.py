@@ -67,10 +67,23 @@ class Licences:
 
     def may_needle(self, therapist_id: int, state: str, day: date) -> bool:
         """Whether a visit with needling may start that day: the rule then in force and the licences it asks for."""
+        return self.lacking(therapist_id, state, day) is None
+
+    def lacking(self, therapist_id: int, state: str, day: date) -> str | None:
+        """What keeps visits with needling from starting that day: the kind of licence that is not held.
+
+        Allows.NO_RULE or Allows.FORBIDDEN where no licence would help; None where nothing is lacking.
+        """
         rule = self.rule_on(state, day)
-        if rule is None or rule.needling == "forbidden" or not self.may_treat(therapist_id, state, day):
-            return False
-        return rule.qualification is None or self._holds(therapist_id, rule.qualification, state, day)
+        if rule is None:
+            return Allows.NO_RULE
+        if rule.needling == "forbidden":
+            return Allows.FORBIDDEN
+        if not self.may_treat(therapist_id, state, day):
+            return PT
+        if rule.qualification is None or self._holds(therapist_id, rule.qualification, state, day):
+            return None
+        return rule.qualification
 
     def rule_on(self, state: str, day: date) -> StateRule | None:
         """The state's rule in force that day."""

@@ -1,13 +1,24 @@
 """Which messages the clinic's own people are owed. None names a patient: they say what to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from scheduler.db import insert_into
-from scheduler.models import Account, Appointment, Channel, Kind, OutboxMessage, TimeOff, TimeOffStatus
+from scheduler.models import (
+    Account,
+    AccountLocation,
+    Appointment,
+    Channel,
+    Kind,
+    OutboxMessage,
+    Role,
+    TimeOff,
+    TimeOffStatus,
+)
 from scheduler.services import audit
 from scheduler.services.audit import Actor
 from scheduler.timeline import cell_of, local_date, zone_of
@@ -58,6 +69,12 @@ def decision_stands(session: Session, about: str, account: Account) -> Decision 
         return None
     when = absence.starts_on, absence.starts_minute, absence.ends_on, absence.ends_minute
     return Decision(*when, approved=absence.status == TimeOffStatus.APPROVED)
+
+
+def administers(place_ids: Sequence[int] | Select[int]) -> ColumnElement[bool]:
+    """Whether an account administers the whole clinic, or one of these places."""
+    near = select(AccountLocation.account_id).where(AccountLocation.location_id.in_(place_ids))
+    return (Account.role == Role.ADMIN) & or_(Account.everywhere, Account.id.in_(near))
 
 
 def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:

@@ -38,6 +38,7 @@ def front_page() -> str:
         clinic=clinic,
         kind=kind,
         access=access,
+        typically=access is not None and claims.typically_kept(access),
         share=_percent(access.overall.attainment_28d) if access else None,
         areas=areas,
         first=first,

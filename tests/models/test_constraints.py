@@ -43,6 +43,8 @@ from scheduler.models import (
     AccessDay,
     AccessRequest,
     AccessSample,
+    AccessWatch,
+    AccessWord,
     Account,
     AccountLocation,
     Appointment,
@@ -55,6 +57,7 @@ from scheduler.models import (
     CalendarFeed,
     CalendarPlan,
     ChannelState,
+    ClaimChange,
     ClinicPolicy,
     Closure,
     ExplainerVersion,
@@ -303,6 +306,26 @@ def a_request(session: Session, n: int) -> Values:
     return {"appointment_id": visit["id"], "asked_at": NOON} | where | hours
 
 
+def a_watch(session: Session, _n: int) -> Values:
+    where = {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
+    no, since = ("missed", "missed_told", "foreseen", "foreseen_told"), ("missed_since", "foreseen_since")
+    turning = ("missed_turning", "foreseen_turning")
+    told = {"plan_sha256": "", "gaps_told": ["goal-missed 0"]}
+    return where | dict.fromkeys(no, False) | dict.fromkeys(since, NOON) | dict.fromkeys(turning) | told
+
+
+def a_word(session: Session, _n: int) -> Values:
+    what = {"kind": "goal-missed", "day": DAY, "at": NOON, "reason": "capacity", "goal_hours": 48, "said_at": NOON}
+    return {"location_id": stored(session, Location)["id"]} | what
+
+
+def a_claim_change(_session: Session, n: int) -> Values:
+    return {"claim": "licensed", "number": n, "since": NOON, "says": "fails", "breaches": [{"what": "nobody"}]}
+
+
 def an_account(session: Session, n: int) -> Values:
     who = {
         "email": f"a{n}@example.com",
@@ -359,6 +382,8 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
     AccessRequest: a_request,
     AccessDay: an_access_day,
+    AccessWatch: a_watch,
+    AccessWord: a_word,
     Account: an_account,
     AccountLocation: an_account_location,
     Appointment: a_visit,
@@ -371,6 +396,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     CalendarFeed: a_feed,
     CalendarPlan: a_plan,
     ChannelState: a_channel_state,
+    ClaimChange: a_claim_change,
     ClinicPolicy: a_policy,
     Closure: a_closure,
     ExplainerVersion: an_explainer,
@@ -813,6 +839,21 @@ CASES = [
     Case("fk_access_request_appointment_type_id", AccessRequest, changing(appointment_type_id=NOBODY)),
     Case("fk_access_request_location_id", AccessRequest, changing(location_id=NOBODY)),
     Case("pk_access_request", AccessRequest, repeating("appointment_id")),
+    Case("fk_access_watch_appointment_type_id", AccessWatch, adding(appointment_type_id=NOBODY)),
+    Case("fk_access_watch_location_id", AccessWatch, adding(location_id=NOBODY)),
+    Case("pk_access_watch", AccessWatch, repeating("appointment_type_id", "location_id")),
+    Case("ck_access_word_kind_known", AccessWord, adding(kind="day-changed")),
+    Case("ck_access_word_reason_known", AccessWord, adding(reason="weather")),
+    Case("ck_access_word_reason_goes_with_miss", AccessWord, adding(reason=None)),
+    Case("ck_access_word_reason_goes_with_miss", AccessWord, adding(kind="goal-kept")),
+    Case("ck_access_word_goal_positive", AccessWord, adding(goal_hours=0)),
+    Case("fk_access_word_location_id", AccessWord, adding(location_id=NOBODY)),
+    Case("pk_access_word", AccessWord, repeating("location_id", "kind", "day")),
+    # the claims
+    Case("ck_claim_change_claim_given", ClaimChange, adding(claim="")),
+    Case("ck_claim_change_number_positive", ClaimChange, adding(number=0)),
+    Case("ck_claim_change_saying_known", ClaimChange, adding(says="hardly")),
+    Case("pk_claim_change", ClaimChange, repeating("claim", "number")),
     # operations
     Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
     Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),

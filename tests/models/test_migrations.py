@@ -21,6 +21,7 @@ from scheduler.db import Base, constraint_name, make_engine, reading, transactio
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
     AccessDay,
+    AccessWord,
     Account,
     AccountLocation,
     Appointment,
@@ -39,6 +40,7 @@ from scheduler.models import (
     OutboxMessage,
     Passkey,
     Patient,
+    Reason,
     RecoveryCode,
     Role,
     SignInAttempt,
@@ -48,7 +50,7 @@ from scheduler.models import (
     Told,
     UsedChallenge,
 )
-from scheduler.services import access_goal, notices, verify
+from scheduler.services import access_goal, access_watch, claim_ledger, claims, notices, verify
 from tests import postgres
 from tests.clinic import Clinic
 from tests.conftest import BACKENDS, worker_name
@@ -148,9 +150,21 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.flush()
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
-        told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).one()
-        session.add(Attempt(message_id=told, number=1, started_at=clock.now()))
+        watch(session, account.id, clock.now())
+        told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).all()
+        session.add_all(Attempt(message_id=one, number=1, started_at=clock.now()) for one in told)
     return clinic
+
+
+def watch(session: Session, account_id: int, now: datetime) -> None:
+    """How the claims and the access goal stand, and a word about it."""
+    claim_ledger.note(session, claim_ledger.standing(claims.present(session, now=now)), now=now)
+    seen = access_watch.look(session, now=now)
+    assert seen is not None
+    access_watch.note(session, *seen, now=now)
+    word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
+    session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
+    notices.owe(session, account_id, Kind.GOAL_MISSED, "1 2020-01-01", now=now)
 
 
 def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]:

@@ -29,7 +29,7 @@ def empty(engine: Engine, clock: FixedClock, keys: Keyring) -> Clinic:
 def held(clinic: Clinic) -> set[str]:
     with reading(clinic.engine) as session:
         present = claims.present(session, now=clinic.clock.now())
-        return {claim for claim in claims.RULES if claims.holds(claim, present)}
+        return {claim for claim in claims.RULES if claims.judged(claim, present).holds}
 
 
 def end_licences(clinic: Clinic, kind: str, last_day: date) -> None:
@@ -76,7 +76,7 @@ def test_a_clinic_without_locations_or_without_therapists_claims_nothing(empty: 
 
 def test_a_claim_without_a_rule_does_not_hold(clinic: Clinic) -> None:
     with reading(clinic.engine) as session:
-        assert not claims.holds("best_in_town", claims.present(session, now=clinic.clock.now()))
+        assert not claims.judged("best_in_town", claims.present(session, now=clinic.clock.now())).holds
 
 
 @pytest.mark.parametrize("kind", ["pt", "dry_needling"])

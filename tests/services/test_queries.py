@@ -155,8 +155,8 @@ def test_requests_run_as_many_statements_at_any_size(client: FlaskClient, engine
     assert min(small.values()) > 0  # no page was one that was kept, which asks nothing
     # The page of times asks of policy, types, terms, days, starts, places, people, who offers what, and languages.
     assert max(small[page] for page in PAGES if not page.endswith("explainer")) <= 9
-    # The explainer's claims ask of policy, types, places, people, hours, licences and cells.
-    assert max(small["/explainer"], small[f"{API}/explainer"]) <= 10
+    # The explainer's claims ask of policy, types, places, people, hours, licences, cells and four weeks of history.
+    assert max(small["/explainer"], small[f"{API}/explainer"]) <= 12
 
 
 def plans(engine: Engine, statement: Statement) -> list[str]:

@@ -166,7 +166,7 @@ def of_admin(engine: Engine, clock: FixedClock, places: list[int] | None = None)
 def test_an_administrator_s_attention_is_called_to_what_ends_and_what_is_missing(
     clinic: Clinic, engine: Engine, clock: FixedClock
 ) -> None:
-    assert of_admin(engine, clock) == Attention([], 2, [], [], 0, [], [], 0, 0)
+    assert of_admin(engine, clock) == Attention([], 2, [], [], 0, [], [], 0, 0, 0)
     change_license(clinic, "pt", valid_until=TODAY + 30 * DAY)
     change_license(clinic, "dry_needling", valid_until=TODAY + 90 * DAY)
     clinic.add_location("Dallas", "America/Chicago", "TX")

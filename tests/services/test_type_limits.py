@@ -177,7 +177,7 @@ def test_a_horizon_beyond_the_clinics_is_refused_and_a_shorter_one_of_the_clinic
 def test_needling_is_promised_everywhere_only_where_somebody_offers_it(wide: Clinic) -> None:
     def promised() -> bool:
         with reading(wide.engine) as session:
-            return claims.everywhere(claims.present(session, now=wide.clock.now()))
+            return claims.everywhere(claims.present(session, now=wide.clock.now())).holds
 
     assert promised()
     limit(wide, "Needling", people=[3])

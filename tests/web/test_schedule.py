@@ -285,7 +285,7 @@ def test_a_visit_shows_everything_and_is_on_record_as_read(
     visit = book_on(clinic, MONDAY, patient=PAT, note="My knee\nsince May")
     page = look(phone, f"/staff/visits/{visit.id}")
     assert page.heading == "Pat Doe"
-    for words in ("pat@example.com", "My knee since May", "Shown: version 2026-11-23, English", "Returning", "Spanish"):
+    for words in ("pat@example.com", "My knee since May", "Shown: version 2026-11-24, English", "Returning", "Spanish"):
         assert words in page.main.text, words
     assert "Today, Monday, November 23, 10:00 AM Central Standard Time, Springfield" in page.main.text
     assert "Confirmation: will be sent" in page.main.text

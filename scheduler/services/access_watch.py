@@ -1,0 +1,326 @@
+"""Word to administrators when a miss of the access goal is foreseen, begins and ends: once each, and no storm.
+
+A tick looks (`look`, a reading), then notes what has changed (`note`, a short write): what is told follows from the
+state of the location, from the look, and from what was said that day, by the pure function `step`.
+docs/access.md has the rules in words.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from scheduler.db import alone_with, insert_into
+from scheduler.models import AccessWatch, AccessWord, Account, AppointmentType, Kind, Location, Reason, WorkingHours
+from scheduler.services import access_goal, access_requests, availability, empty_plan, notices, practice
+from scheduler.services.access_goal import HOUR
+from scheduler.services.availability import Place
+from scheduler.services.outlook import PACE_DAYS
+from scheduler.timeline import CELL, DAY, local_date, zone_of
+
+BEGINS_AFTER = timedelta(minutes=30)  # so long readings must agree before a change of them counts
+ENDS_AFTER = timedelta(hours=1)
+FORESEEN_HOURS = 72
+WEEK = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Latch:
+    """Something that counts as so or not, since when, and since when the readings say the contrary."""
+
+    on: bool
+    since: datetime
+    turning: datetime | None = None
+
+    def after(self, reading: bool, now: datetime) -> "Latch":
+        """Turned once readings have disagreed for long enough; it then counts as turned since the first of them."""
+        if reading == self.on:
+            return Latch(self.on, self.since)
+        turning = self.turning or now
+        if now - turning >= (BEGINS_AFTER if reading else ENDS_AFTER):
+            return Latch(reading, turning)
+        return Latch(self.on, self.since, turning)
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A moment without a start within the goal, and why.
+
+    `gap` is the local weekday (0 for Monday) of the start that a structural miss waits for: with it the weekly hours
+    miss the goal every week.
+    """
+
+    at: datetime
+    reason: Reason
+    gap: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """From how far ahead patients may book, and until when a start keeps the goal."""
+
+    notice: timedelta
+    goal: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is to come at a location, in order: starts with nothing booked, and those of visits that still fit.
+
+    The latter stand back to back; `pace` is how many visits for new patients were booked there a day.
+    """
+
+    planned: Sequence[datetime]
+    free: Sequence[datetime]
+    pace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the goal stands at a location: missed now and why, misses foreseen, a name of the hours as they are."""
+
+    location: Place
+    goal_hours: int
+    missed: Miss | None
+    foreseen: Sequence[Miss]
+    plan_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A row of AccessWatch."""
+
+    missed: Latch
+    missed_told: bool
+    foreseen: Latch
+    foreseen_told: bool
+    gaps_told: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    kind: Kind
+    at: datetime
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a letter tells: where, of which moment, for which reason; none where the goal is kept again."""
+
+    place: str
+    time_zone: str
+    goal_hours: int
+    at: datetime
+    reason: Reason | None
+
+
+def missed_at(at: datetime, ahead: Ahead, reach: Reach, zone: ZoneInfo) -> Miss:
+    """Why no start is within reach of a moment: none is planned there, or those that are planned are gone."""
+    if _within(ahead.planned, at, reach):
+        return Miss(at, Reason.CAPACITY)
+    later = bisect_right(ahead.planned, at + reach.goal)
+    if later < len(ahead.planned) and ahead.planned[later] <= at + reach.goal + WEEK:
+        return Miss(at, Reason.STRUCTURAL, local_date(ahead.planned[later], zone).weekday())
+    return Miss(at, Reason.NONE_OPEN)
+
+
+def foresee(ahead: Ahead, reach: Reach, zone: ZoneInfo, *, now: datetime) -> list[Miss]:
+    """The misses of the next FORESEEN_HOURS, looked for hour by hour, each reason and gap once, the soonest first.
+
+    A moment is missed if all visits that would still fit within its reach are taken by then, when patients go on to
+    book as many a day as in the last four weeks and take the soonest first.
+    """
+    found: dict[tuple[Reason, int | None], Miss] = {}
+    for hours in range(1, FORESEEN_HOURS + 1):
+        at = now + hours * HOUR
+        passed = bisect_left(ahead.free, at + reach.notice)
+        taken = max(0.0, ahead.pace * hours / 24 - passed)
+        if _within(ahead.free, at, reach) <= taken:
+            miss = missed_at(at, ahead, reach, zone)
+            found.setdefault((miss.reason, miss.gap), miss)
+    return list(found.values())
+
+
+def _within(starts: Sequence[datetime], at: datetime, reach: Reach) -> int:
+    """How many of these starts are within reach of a moment, both ends included."""
+    return max(0, bisect_right(starts, at + reach.goal) - bisect_left(starts, at + reach.notice))
+
+
+def step(state: State, look: Look, said: Collection[Kind], *, now: datetime) -> tuple[State, list[Word]]:
+    """The state after a look, and the words to be said; `said` are the kinds that were said on this local day.
+
+    A gap that the weekly hours leave each week is told once. What may not be said today is said as soon as it may, if
+    it is still so.
+    """
+    gaps, words = set(state.gaps_told), list[Word]()
+    missed, missed_told = state.missed.after(look.missed is not None, now), state.missed_told
+    if missed.on and not missed_told and look.missed is not None and Kind.GOAL_MISSED not in said:
+        gap = _gap(Kind.GOAL_MISSED, look.missed)
+        if gap not in gaps:
+            words.append(Word(Kind.GOAL_MISSED, missed.since, look.missed.reason))
+            missed_told, gaps = True, gaps | {gap} - {""}
+    elif not missed.on and missed_told and Kind.GOAL_KEPT not in said:
+        words.append(Word(Kind.GOAL_KEPT, missed.since, None))
+        missed_told = False
+    news = [one for one in look.foreseen if _gap(Kind.GOAL_FORESEEN, one) not in gaps]
+    foreseen = state.foreseen.after(bool(news) and look.missed is None and not missed.on, now)
+    foreseen_told = state.foreseen_told and foreseen.on
+    unsaid = [one for one in news if not foreseen_told or one.gap is not None]
+    if foreseen.on and foreseen.turning is None and unsaid and Kind.GOAL_FORESEEN not in said:
+        words.append(Word(Kind.GOAL_FORESEEN, unsaid[0].at, unsaid[0].reason))
+        foreseen_told = foreseen_told or unsaid[0].gap is None
+        gaps |= {_gap(Kind.GOAL_FORESEEN, unsaid[0])} - {""}
+    return State(missed, missed_told, foreseen, foreseen_told, frozenset(gaps)), words
+
+
+def _gap(kind: Kind, miss: Miss) -> str:
+    """The name of a gap that may have been told; empty for a miss that is none."""
+    return "" if miss.gap is None else f"{kind} {miss.gap}"
+
+
+def look(session: Session, *, now: datetime) -> tuple[AppointmentType, list[Look]] | None:
+    """How the goal stands at each location that patients can book online; None without a visit for new patients.
+
+    As many queries at any size; nothing is locked or written.
+    """
+    kind = practice.goal_type(practice.appointment_types(session))
+    if kind is None:
+        return None
+    access = access_goal.measure(session, now=now, appointment_type_id=kind.id, history=False)
+    earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=False)
+    reach = Reach(earliest - now, min(access.goal_hours * HOUR, latest - now))
+    until = now + FORESEEN_HOURS * HOUR + reach.goal
+    planned = empty_plan.starts(session, kind, now, until + WEEK + DAY)
+    free = _free(session, kind, until, now)
+    made = access_requests.met(session, kind.id, since=now - PACE_DAYS * DAY, until=now)
+    plans = _plans(session)
+    looks = []
+    for at in access.locations:
+        place, zone = at.location.id, zone_of(at.location.time_zone)
+        pace = made[place].booked / PACE_DAYS if place in made else 0.0
+        ahead = Ahead(planned.get(place, ()), free[place], pace)
+        missed = None if at.figures.within_goal else missed_at(now, ahead, reach, zone)
+        looks.append(Look(at.location, access.goal_hours, missed, foresee(ahead, reach, zone, now=now), plans[place]))
+    return kind, looks
+
+
+def _free(session: Session, kind: AppointmentType, until: datetime, now: datetime) -> dict[int, list[datetime]]:
+    """The starts of the visits that still fit, back to back, by location and in order."""
+    terms, runs = availability.free_runs(session, kind.id, until + kind.cells * CELL, now=now)
+    found = defaultdict[int, list[datetime]](list)
+    for place, first, cells in runs:
+        found[place] += (first + number * terms.kind.cells * CELL for number in range(cells // terms.kind.cells))
+    return defaultdict(list, {place: sorted(starts) for place, starts in found.items()})
+
+
+def _plans(session: Session) -> dict[int, str]:
+    """A name of the weekly hours of each location, which is another one once they change."""
+    row = WorkingHours
+    rules = row.weekday, row.opens_minute, row.closes_minute, row.valid_from, row.valid_until, row.every_weeks
+    found = defaultdict[int, list[str]](list)
+    for place, *hours in session.execute(select(row.location_id, row.therapist_id, *rules)):
+        found[place].append(str(hours))
+    named = {place: sha256("\n".join(sorted(hours)).encode()).hexdigest() for place, hours in found.items()}
+    return defaultdict(str, named)
+
+
+def note(session: Session, kind: AppointmentType, looks: Iterable[Look], *, now: datetime) -> None:
+    """Keep the state of each location, and owe those who administer it what is to be told, in one transaction.
+
+    One worker at a time: the next one finds what was told. The key of AccessWord lets one word of a kind a day be said
+    even so.
+    """
+    alone_with(session, "watch of the access goal")
+    rows = session.scalars(select(AccessWatch).where(AccessWatch.appointment_type_id == kind.id))
+    watched = {row.location_id: row for row in rows}
+    said = _said(session, now)
+    for one in looks:
+        row = watched.get(one.location.id) or _unwatched(session, kind.id, one, now)
+        day = local_date(now, zone_of(one.location.time_zone))
+        gaps = frozenset(row.gaps_told) if row.plan_sha256 == one.plan_sha256 else frozenset[str]()
+        before = State(
+            Latch(row.missed, row.missed_since, row.missed_turning),
+            row.missed_told,
+            Latch(row.foreseen, row.foreseen_since, row.foreseen_turning),
+            row.foreseen_told,
+            gaps,
+        )
+        state, words = step(before, one, said[one.location.id, day], now=now)
+        _keep(row, state, one.plan_sha256)
+        for word in words:
+            _say(session, one, word, day, now)
+
+
+def _said(session: Session, now: datetime) -> dict[tuple[int, date], set[Kind]]:
+    """The kinds of words said at each location on each local day that it may be now."""
+    said = defaultdict[tuple[int, date], set[Kind]](set)
+    for word in session.scalars(select(AccessWord).where(AccessWord.day >= now.date() - DAY)):
+        said[word.location_id, word.day].add(Kind(word.kind))
+    return said
+
+
+def _unwatched(session: Session, kind_id: int, look: Look, now: datetime) -> AccessWatch:
+    """The first state of a location: kept, and nothing told."""
+    row = AccessWatch(
+        appointment_type_id=kind_id,
+        location_id=look.location.id,
+        missed=False,
+        missed_since=now,
+        missed_told=False,
+        foreseen=False,
+        foreseen_since=now,
+        foreseen_told=False,
+        plan_sha256=look.plan_sha256,
+        gaps_told=[],
+    )
+    session.add(row)
+    return row
+
+
+def _keep(row: AccessWatch, state: State, plan_sha256: str) -> None:
+    row.missed, row.missed_since, row.missed_turning = state.missed.on, state.missed.since, state.missed.turning
+    row.missed_told, row.foreseen_told = state.missed_told, state.foreseen_told
+    foreseen = state.foreseen
+    row.foreseen, row.foreseen_since, row.foreseen_turning = foreseen.on, foreseen.since, foreseen.turning
+    row.plan_sha256, row.gaps_told = plan_sha256, sorted(state.gaps_told)
+
+
+def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> None:
+    """Owe a word to the administrators of a location, unless one of this kind was said there this day."""
+    new = insert_into(session, AccessWord).values(
+        location_id=look.location.id,
+        kind=word.kind,
+        day=day,
+        at=word.at,
+        reason=word.reason,
+        goal_hours=look.goal_hours,
+        said_at=now,
+    )
+    if session.execute(new.on_conflict_do_nothing().returning(AccessWord.kind)).first() is None:
+        return
+    concerned = select(Account.id).where(Account.active, notices.administers([look.location.id]))
+    for account_id in session.scalars(concerned).all():
+        notices.owe(session, account_id, word.kind, f"{look.location.id} {day}", now=now)
+
+
+def told(session: Session, kind: Kind, about: str) -> Alert | None:
+    """The word that a message is about, as it was said; None where no such word was."""
+    place_id, day = about.split()
+    found = session.execute(
+        select(AccessWord, Location)
+        .join(Location, Location.id == AccessWord.location_id)
+        .where(AccessWord.location_id == int(place_id), AccessWord.kind == kind)
+        .where(AccessWord.day == date.fromisoformat(day))
+    ).one_or_none()
+    if found is None:
+        return None
+    word, place = found
+    reason = Reason(word.reason) if word.reason else None
+    return Alert(place.name, place.time_zone, word.goal_hours, word.at, reason)
