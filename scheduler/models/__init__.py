@@ -1,6 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessRequest, AccessSample
+from scheduler.models.access import AccessRequest, AccessSample, ProtectionLevel
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -60,6 +60,7 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "ProtectionLevel",
     "RecoveryCode",
     "Role",
     "SignInAttempt",

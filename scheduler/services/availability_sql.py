@@ -31,13 +31,14 @@ from sqlalchemy import (
     true,
     tuple_,
     type_coerce,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from scheduler.db import Span, UtcDateTime
-from scheduler.errors import NotBookable, NotLicensed, NotOffered, SlotTaken, TooLate, TooSoon
+from scheduler.errors import NotBookable, NotLicensed, NotOffered, Protected, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
     Appointment,
     AppointmentType,
@@ -86,7 +87,10 @@ def open_starts(shape: Shape) -> Select[int, int]:
     )
 
 
-# Statements are put together once for each shape of question: that costs more than asking them.
+# Until when a start may use what is kept back for short notice.
+RELEASE = bindparam("release", type_=UtcDateTime())
+
+
 @cache
 def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
     """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
@@ -101,6 +105,7 @@ def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
         NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
         **({NotOffered: limited(shape)} if shape.limits else {}),
         SlotTaken: and_(Slot.fit > literal_column("0"), Slot.fit >= enough),
+        Protected: or_(Slot.starts_at <= RELEASE, Slot.fit_open >= enough),
     }
 
 
@@ -255,7 +260,10 @@ def _kept(name: str, shape: Shape | None) -> ColumnElement[bool]:
 
 @cache
 def free_runs(shape: Shape) -> Select[int, datetime, int]:
-    """Free cells that follow each other, as (location, first cell, cells), wherever a visit of this shape may be."""
+    """Free cells that follow each other, as (location, first cell, cells), wherever a visit of this shape may be.
+
+    Of what is kept back those that are released; no visit is counted that runs on into those that are not.
+    """
     number = func.row_number().over(partition_by=(Slot.therapist_id, Slot.location_id), order_by=Slot.starts_at)
     cell = (
         select(
@@ -268,6 +276,7 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
             Slot.fit > literal_column("0"),
             Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
             Slot.starts_at < bindparam("end", type_=UtcDateTime()),
+            or_(Slot.starts_at <= RELEASE, Slot.fit_open > literal_column("0")),
             Slot.needling.is_(true()) if shape.needling else true(),
             limited(shape),
         )
@@ -279,7 +288,9 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
 
 @cache
 def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
-    """Every location with each of its first starts that keep every rule.
+    """Every location with each of its first starts that keep every rule, and the first that need nothing kept back.
+
+    The last column tells those.
 
     Each location's index range is read until `count` are found; a location that does not offer the kind of visit has
     no number to seek by, so nothing of it is read. SQLite knows no LATERAL; it seeks the few keys of a correlated IN
@@ -293,22 +304,28 @@ def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
         works = theirs.where(of_kind, WorkingHours.location_id == Location.id).correlate(Location).exists()
         place = case((works, place))
     within = rules(shape._replace(limits=shape.limits - {"places"}))
-    first = (
-        select(Slot.therapist_id, Slot.starts_at)
-        .where(Slot.location_id == place, *within.values())
+    open_ = Slot.fit_open >= literal_column(str(shape.cells))
+    parts = (
+        select(Slot.therapist_id, Slot.starts_at, Slot.fit_open)
+        .where(Slot.location_id == place, *of_part)
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(literal_column(str(count)))
         .correlate(Location, AppointmentTypeLocation)
+        .subquery()
+        for of_part in (within.values(), (*within.values(), open_))
     )
+    columns = ("therapist_id", "starts_at") if dialect == "sqlite" else ("therapist_id", "starts_at", "fit_open")
+    first = union(*(select(*(part.c[name] for name in columns)) for part in parts))
     cell: Any
     joined: ColumnElement[bool]
     if dialect == "sqlite":
         cell = aliased(Slot)
-        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(first)
+        keys = select(first.subquery())  # SQLite seeks keys of a plain SELECT only
+        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(keys)
     else:
         cell = first.lateral()
         start, joined = cell.c, true()
-    found = select(Location, start.therapist_id, start.starts_at)
+    found = select(Location, start.therapist_id, start.starts_at, start.fit_open >= literal_column(str(shape.cells)))
     if limited:
         offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))
         found = found.outerjoin(AppointmentTypeLocation, offered)
@@ -380,7 +397,7 @@ def _midnight(name: str, dialect: str) -> ColumnElement[Any]:
     return func.to_timestamp(cast(seconds, BigInteger), type_=UtcDateTime())
 
 
-OF_POLICY = (ClinicPolicy.booking_notice_minutes, ClinicPolicy.booking_horizon_days)
+OF_POLICY = (ClinicPolicy.booking_notice_minutes, ClinicPolicy.booking_horizon_days, ClinicPolicy.access_goal_hours)
 OF_KIND = (
     AppointmentType.id,
     AppointmentType.minutes,

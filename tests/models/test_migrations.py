@@ -38,6 +38,7 @@ from scheduler.models import (
     OutboxMessage,
     Passkey,
     Patient,
+    ProtectionLevel,
     RecoveryCode,
     Role,
     SignInAttempt,
@@ -138,6 +139,8 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         if session.get(Heartbeat, "worker") is None:
             session.add(Heartbeat(name="worker", beat_at=clock.now()))
         access_goal.record(session, now=clock.now())
+        of_today = {"decided_on": date(2026, 11, 23), "since": date(2026, 11, 23)}
+        session.add(ProtectionLevel(location_id=1, least=0, most=4, suggested=2, days=0, level=2, **of_today))
         account = Account(**ACCOUNT, therapist_id=1, created_at=clock.now())
         session.add(account)
         session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
@@ -274,6 +277,7 @@ ADDED = {
     "audit_event": {"address"},
     "patient": {"folded_name"},
     "outbox_message": {"account_id", "about"},
+    "slot": {"protected", "fit_open"},
 }
 FORBIDDEN = {
     "tr_audit_event_not_updated": "UPDATE audit_event SET actor = 'somebody else'",
