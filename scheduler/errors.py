@@ -79,5 +79,11 @@ class TooLate(NotBookable):
     code = "too-late"
 
 
+class Protected(NotBookable):
+    """It is kept back for short notice, and can be booked in the last hours of the access goal only."""
+
+    code = "protected"
+
+
 class NotLicensed(NotBookable):
     code = "not-licensed"

@@ -29,6 +29,7 @@ from scheduler.services import (
     license_ends,
     limits,
     planning,
+    protection,
     sign_in,
 )
 from scheduler.services.planning import Due
@@ -40,6 +41,7 @@ HEARTBEAT_SECONDS = 15
 SWEEP_SECONDS = 15  # so that a hold's time is back on offer well within a minute of its expiry
 PLAN_SECONDS = 15 * 60
 PAUSE_SECONDS = 0.002  # between two steps of the planner, so that whoever waits for the database gets it
+PROTECT_SECONDS = 5 * 60
 TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
@@ -60,6 +62,7 @@ class Worker:
     def set_up(self) -> None:
         """Do once what must have been done before anybody may book."""
         self.plan_slots()
+        self.protect()
         self.sweep_holds()
         self.measure_access()
         self.note_claims()
@@ -77,6 +80,9 @@ class Worker:
 
     def plan_slots(self) -> None:
         plan_slots(self.engine, self.clock)
+
+    def protect(self) -> None:
+        protect(self.engine, self.clock)
 
     def sweep_holds(self) -> None:
         """Put the times of expired holds back on offer, one calendar a transaction."""
@@ -164,6 +170,25 @@ def _plan(engine: Engine, clock: Clock, calendars: Sequence[Due]) -> Changes:
     return changed
 
 
+def protect(engine: Engine, clock: Clock) -> int:
+    """Decide once a day how much each location keeps back for short notice, and keep that back; return the cells."""
+    now = clock.now()
+    with reading(engine) as session:
+        location_ids = protection.due(session, now=now)
+    for location_id in location_ids:
+        with transaction(engine) as session:
+            protection.decide(session, location_id, now=now)
+    with reading(engine) as session:
+        steps = protection.work(session, now=now)
+    changed = 0
+    for step in steps:
+        with transaction(engine) as session:
+            changed += protection.keep_back(session, step, now=now)
+    if changed:
+        log.info("slots_protected", changed=changed)
+    return changed
+
+
 def run(worker: Worker) -> None:
     """Tick until SIGTERM or SIGINT; the message in hand is finished, a second signal changes nothing."""
     # A late tick still runs, and several late ones run once; nothing here depends on a tick's exact time.
@@ -179,6 +204,7 @@ def run(worker: Worker) -> None:
         (worker.note_claims, CLAIMS_SECONDS, 1),
         (worker.watch_access, WATCH_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
+        (worker.protect, PROTECT_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
     ):

@@ -26,7 +26,7 @@ from scheduler.services import access_goal, availability, booking, holds, slots,
 from scheduler.services.availability import Find, Offer
 from scheduler.services.booking import BookVisit, PatientDetails, Repeatable, Visit
 from scheduler.services.holds import Held, HoldTime
-from scheduler.worker import plan_slots
+from scheduler.worker import plan_slots, protect
 
 LONG_AGO = date(2020, 1, 1)
 FAR_AHEAD = date(2099, 12, 31)
@@ -165,6 +165,10 @@ class Clinic:
     def plan(self) -> slots.Changes:
         """Let the worker plan every calendar."""
         return plan_slots(self.engine, self.clock)
+
+    def protect(self) -> int:
+        """Let the worker keep times back for short notice; how many cells that changed."""
+        return protect(self.engine, self.clock)
 
     def offers(self, kind: str = "Evaluation", **find: Any) -> list[Offer]:  # noqa: ANN401 fields of Find
         with reading(self.engine) as session:

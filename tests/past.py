@@ -55,7 +55,7 @@ def _called_off(session: Session, visit: Appointment, chance: Random, now: datet
     visit.cancelled_at = min(now - chance.random() * DAY, visit.starts_at - chance.choice([0.02, 0.5, 1.5, 4, 9]) * DAY)
     visit.status = Status.CANCELLED
     session.flush()
-    session.execute(update(Slot).where(Slot.appointment_id == visit.id).values(appointment_id=None, fit=1))
+    session.execute(update(Slot).where(Slot.appointment_id == visit.id).values(appointment_id=None, fit=1, fit_open=1))
     session.add(
         AuditEvent(
             happened_at=visit.cancelled_at,

@@ -451,7 +451,12 @@ def test_a_slot_that_is_overwritten_is_a_slot_taken(engine: Engine, clinic: Clin
 def test_a_slot_that_exists_already_is_a_slot_taken(engine: Engine, clinic: Clinic) -> None:
     name = clinic.offers()[0].slot
     again = insert(Slot).values(
-        therapist_id=name.therapist_id, location_id=name.location_id, starts_at=name.starts_at, fit=1, needling=True
+        therapist_id=name.therapist_id,
+        location_id=name.location_id,
+        starts_at=name.starts_at,
+        fit=1,
+        fit_open=1,
+        needling=True,
     )
     with pytest.raises(SlotTaken), transaction(engine) as session:
         session.execute(again)

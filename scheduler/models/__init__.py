@@ -1,6 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessDay, AccessRequest, AccessSample
+from scheduler.models.access import AccessDay, AccessRequest, AccessSample, ProtectionLevel
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -66,6 +66,7 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "ProtectionLevel",
     "Reason",
     "RecoveryCode",
     "Role",

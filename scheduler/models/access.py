@@ -1,4 +1,4 @@
-"""What the access goal was measured as: by quarter hours, by days, and whenever somebody new asked for a visit."""
+"""The access goal: as it was measured, as those met it who asked for a visit, and what is kept back for it."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -108,3 +108,36 @@ class AccessRequest(Base):
     anywhere_hours: Mapped[float] = mapped_column(HOURS)
     taken_hours: Mapped[float] = mapped_column(HOURS)
     goal_hours: Mapped[int]
+
+
+class ProtectionLevel(Base):
+    """How many visits of each day a location keeps back for short notice, and why so many.
+
+    `level` is the number in force, `since` the local day on which it came into force. On `decided_on`, a local day too,
+    the rule was asked last: it `suggested` a number by so many open `days` of history, 0 where it went by the stated
+    default. Within `least` and `most` the suggestion is followed, unless somebody pinned another number.
+    """
+
+    __tablename__ = "protection_level"
+    __table_args__ = (
+        CheckConstraint("(pinned_by IS NULL) = (pinned_at IS NULL)", name="pinned_by_one"),
+        CheckConstraint("days >= 0", name="days_not_negative"),
+        CheckConstraint("least BETWEEN 0 AND most AND most <= 100", name="bounds_in_order"),
+        CheckConstraint("level BETWEEN 0 AND 100", name="level_possible"),
+        CheckConstraint("since <= decided_on", name="days_in_order"),
+        CheckConstraint("suggested >= 0", name="suggested_not_negative"),
+    )
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True, autoincrement=False)
+    least: Mapped[int]
+    most: Mapped[int]
+    suggested: Mapped[int]
+    days: Mapped[int]
+    decided_on: Mapped[date]
+    level: Mapped[int]
+    since: Mapped[date]
+    pinned_by: Mapped[str | None]  # as audit rows name them
+    pinned_at: Mapped[datetime | None]
+
+    @property
+    def pinned(self) -> bool:
+        return self.pinned_by is not None

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base, one_of
@@ -124,6 +124,8 @@ class Slot(Base):
 
     Its key makes overlap impossible, wherever the therapist works; no appointment means free. `fit` is how many free
     cells follow each other from here on, capped at the longest visit: a hint for search, never trusted by a claim.
+    A `protected` one is kept back for short notice: it can be booked in the last hours of the access goal only.
+    `fit_open` is `fit` of those that are free and not protected, 0 at all others.
     `needling` says whether a visit with dry needling may start here (licence and state rule on that local day).
     The trigger tr_slot_taken_once is the second lock: a taken cell never passes to another visit unless freed first.
     """
@@ -139,18 +141,20 @@ class Slot(Base):
         ),
         CheckConstraint("(appointment_id IS NULL) = (fit > 0)", name="free_fits_something"),
         CheckConstraint("fit >= 0", name="fit_not_negative"),
+        CheckConstraint("(fit_open > 0) = (appointment_id IS NULL AND NOT protected)", name="open_unless_protected"),
+        CheckConstraint("fit_open <= fit", name="open_within_fit"),
         CheckConstraint("starts_at % 900000000 = 0", name="on_grid").ddl_if(dialect="sqlite"),
         CheckConstraint("EXTRACT(epoch FROM starts_at) % 900 = 0", name="on_grid").ddl_if(dialect="postgresql"),
         Index(
-            "ix_slot_free_at", "location_id", "starts_at", "therapist_id", "fit", "needling",
+            "ix_slot_free_at", "location_id", "starts_at", "therapist_id", "fit", "needling", "fit_open",
             sqlite_where=FREE, postgresql_where=FREE,
         ),
         Index(
-            "ix_slot_free_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling",
+            "ix_slot_free_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling", "fit_open",
             sqlite_where=FREE, postgresql_where=FREE,
         ),
         Index(  # where a full calendar has gaps of one cell only, hardly any cell is in it
-            "ix_slot_free_two_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling",
+            "ix_slot_free_two_anywhere", "starts_at", "therapist_id", "location_id", "fit", "needling", "fit_open",
             sqlite_where=FREE_TWO, postgresql_where=FREE_TWO,
         ),
         Index(
@@ -165,6 +169,8 @@ class Slot(Base):
     appointment_id: Mapped[UUID | None]
     fit: Mapped[int]
     needling: Mapped[bool]
+    protected: Mapped[bool] = mapped_column(default=False, server_default=false())
+    fit_open: Mapped[int]
 
 
 class CalendarPlan(Base):

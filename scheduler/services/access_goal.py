@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -133,19 +134,26 @@ class Access:
         return bool(self.locations) and all(at.figures.within_goal for at in self.locations)
 
 
-def figures(starts: Sequence[datetime], *, now: datetime, goal_hours: int) -> Figures:
+def figures(
+    starts: Sequence[datetime], open_: Sequence[datetime] | None = None, *, now: datetime, goal_hours: int
+) -> Figures:
     """Read the figures off the bookable starts, soonest first; three are enough, more change nothing.
+
+    The third counts those of `open_` where it is given: the starts that need nothing of what is kept back.
 
     The third next available is the third opening, and two therapists free at one moment are two openings: the measure
     counts appointments that could be made, the third because the first two are often chance cancellations (Institute
     for Healthcare Improvement, "Third Next Available Appointment"; every calendar day counts). Within the goal is
     what the hours as shown say, so that number and verdict never contradict each other.
     """
-    hours = [round((start - now) / HOUR, 2) for start in starts[:COUNTED]]
+    hours, thirds = (
+        [round((start - now) / HOUR, 2) for start in some[:COUNTED]]
+        for some in (starts, starts if open_ is None else open_)
+    )
     return Figures(
         next_available_at=starts[0] if starts else None,
         next_available_hours=hours[0] if hours else None,
-        third_next_available_hours=hours[COUNTED - 1] if len(hours) == COUNTED else None,
+        third_next_available_hours=thirds[COUNTED - 1] if len(thirds) == COUNTED else None,
         within_goal=bool(hours) and hours[0] <= goal_hours,
     )
 
@@ -168,11 +176,13 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
     terms, openings = availability.soonest(session, kind_id, COUNTED, now=now)
     weeks = _weeks(session, kind_id, now) if history else {}
     policy, measured_at = terms.policy, now.replace(microsecond=0)
-    first = _soonest_anywhere(openings)
+    first, first_open = (
+        _soonest_anywhere(starts) for starts in ([at.starts for at in openings], [at.open for at in openings])
+    )
     zone = next((at.location.time_zone for at in openings if first and at.location.id == first[0].location_id), None)
     locations = [
         AtLocation(
-            _figures(at.starts, policy, measured_at),
+            _figures(at.starts, at.open, policy, measured_at),
             at.location.time_zone,
             weeks.get(at.location.id, NO_HISTORY),
             at.location,
@@ -186,7 +196,7 @@ def measure(session: Session, *, now: datetime, appointment_type_id: int | None 
         target=policy.access_target,
         appointment_type_id=kind_id,
         appointment_type_name=terms.kind.name,
-        overall=Standing(_figures(first, policy, measured_at), zone, weeks.get(None, NO_HISTORY)),
+        overall=Standing(_figures(first, first_open, policy, measured_at), zone, weeks.get(None, NO_HISTORY)),
         locations=locations,
     )
 
@@ -217,7 +227,7 @@ def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 def _sample(at: Openings, planned: Sequence[Range], terms: Terms, until: datetime, now: datetime) -> dict[str, Any]:
     """What was on offer was possible, whatever the plan says meanwhile."""
     policy, measured_at = terms.policy, now.replace(microsecond=0)
-    found = _figures(at.starts, policy, measured_at)
+    found = _figures(at.starts, at.open, policy, measured_at)
     earliest, latest = availability.bookable_within(policy, terms.kind, now, by_staff=False)
     first = access_rules.first_start(planned, earliest)
     empty = [first] if first is not None and first <= latest else []
@@ -256,14 +266,21 @@ def _goal_type(session: Session) -> int:
     return kind.id
 
 
-def _soonest_anywhere(openings: Iterable[Openings]) -> list[SlotName]:
+def _soonest_anywhere(starts: Iterable[Iterable[SlotName]]) -> list[SlotName]:
     """The first starts of all locations together, in the order of search."""
-    starts = (start for at in openings for start in at.starts)
-    return sorted(starts, key=lambda start: (start.starts_at, start.therapist_id))[:COUNTED]
+    together = chain.from_iterable(starts)
+    return sorted(together, key=lambda start: (start.starts_at, start.therapist_id))[:COUNTED]
 
 
-def _figures(starts: Iterable[SlotName], policy: ClinicPolicy, measured_at: datetime) -> Figures:
-    return figures([start.starts_at for start in starts], now=measured_at, goal_hours=policy.access_goal_hours)
+def _figures(
+    starts: Iterable[SlotName], open_: Iterable[SlotName], policy: ClinicPolicy, measured_at: datetime
+) -> Figures:
+    return figures(
+        [start.starts_at for start in starts],
+        [start.starts_at for start in open_],
+        now=measured_at,
+        goal_hours=policy.access_goal_hours,
+    )
 
 
 def _is_recorded(session: Session, kind_id: int, quarter: datetime) -> bool:

@@ -241,29 +241,34 @@ def protection_level(demand: Collection[int], *, target: float, usual: float, le
     return max(least, min(level, most))
 
 
-def keep_back(free: Iterable[SlotName], visits: int, cells: int) -> list[SlotName]:
+def keep_back(free: Iterable[SlotName], visits: int, cells: int, kept: Iterable[SlotName] = ()) -> list[SlotName]:
     """Choose what to keep back of a day's free starts for so many visits, spread over the day and the therapists.
 
     Each stands for `cells` cells, and no two of a therapist overlap; all there are, if they are fewer. Every therapist
     keeps back equally many as far as they have them, at even distances over their own time, and one after the other's.
-    The same starts give the same choice.
+    The same starts give the same choice. What is `kept` back already counts when it is dealt to therapists.
     """
     of_therapist = defaultdict[int, list[SlotName]](list)
     for place in back_to_back(free, cells):
         of_therapist[place.therapist_id].append(place)
-    counts = _dealt({therapist: len(places) for therapist, places in of_therapist.items()}, visits)
+    had = Counter(place.therapist_id for place in kept)
+    counts = _dealt({therapist: len(places) for therapist, places in of_therapist.items()}, visits, had)
     return in_order(
-        of_therapist[therapist][int((number + (turn + 0.5) / len(counts)) * len(of_therapist[therapist]) / kept)]
-        for turn, (therapist, kept) in enumerate(sorted(counts.items()))
-        for number in range(kept)
+        of_therapist[therapist][int((number + (turn + 0.5) / len(counts)) * len(of_therapist[therapist]) / count)]
+        for turn, (therapist, count) in enumerate(sorted(counts.items()))
+        for number in range(count)
     )
 
 
-def _dealt(room: Mapping[int, int], wanted: int) -> Counter[int]:
-    """Deal a number out by one and one: the next to whoever has the least and room for more, then to the most room."""
+def _dealt(room: Mapping[int, int], wanted: int, had: Counter[int]) -> Counter[int]:
+    """Deal a number out by one and one: the next to whoever has the least and room for more, then to the most room.
+
+    What they `had` before counts for who has the least.
+    """
     dealt = Counter[int]()
     for _ in range(min(wanted, sum(room.values()))):
-        dealt[min((dealt[one], -places, one) for one, places in room.items() if dealt[one] < places)[2]] += 1
+        least = min((had[one] + dealt[one], -places, one) for one, places in room.items() if dealt[one] < places)
+        dealt[least[2]] += 1
     return dealt
 
 

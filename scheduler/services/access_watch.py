@@ -213,7 +213,7 @@ def look(session: Session, *, now: datetime) -> tuple[AppointmentType, list[Look
 
 def _free(session: Session, kind: AppointmentType, until: datetime, now: datetime) -> dict[int, list[datetime]]:
     """The starts of the visits that still fit, back to back, by location and in order."""
-    terms, runs = availability.free_runs(session, kind.id, until + kind.cells * CELL, now=now)
+    terms, runs = availability.free_runs(session, kind.id, until + kind.cells * CELL, now=now, kept_back=True)
     found = defaultdict[int, list[datetime]](list)
     for place, first, cells in runs:
         found[place] += (first + number * terms.kind.cells * CELL for number in range(cells // terms.kind.cells))

@@ -22,7 +22,17 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from scheduler.db import MICROSECOND, Row, Source, ask, dialect_of
-from scheduler.errors import Invalid, NotBookable, NotLicensed, NotOffered, SlotHeld, SlotTaken, TooLate, TooSoon
+from scheduler.errors import (
+    Invalid,
+    NotBookable,
+    NotLicensed,
+    NotOffered,
+    Protected,
+    SlotHeld,
+    SlotTaken,
+    TooLate,
+    TooSoon,
+)
 from scheduler.models import (
     Appointment,
     AppointmentType,
@@ -47,6 +57,7 @@ REFUSALS: dict[type[NotBookable], str] = {
     NotLicensed: "Dry needling is not offered with this therapist at this location on that day.",
     NotOffered: "This therapist does not offer this kind of visit, or not at this location.",
     SlotTaken: "This time, or part of it, is taken.",
+    Protected: "This time is kept back for short notice. It can be booked later.",
     SlotHeld: "Somebody is booking this time at this moment. It may be free again in some minutes.",
 }
 
@@ -135,10 +146,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Openings:
-    """The soonest bookable starts at one location, in the order of search; none where nothing can be booked."""
+    """The soonest bookable starts at one location, in the order of search; none where nothing can be booked.
+
+    `open` are the soonest that need nothing of what is kept back for short notice, released or not.
+    """
 
     location: Place
     starts: list[SlotName]
+    open: list[SlotName]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +246,7 @@ def search_with_days(session: Session, find: Find, weeks: int, *, now: datetime)
     first = shown - (shown.weekday() + 1) % 7 * DAY
     calendar = list(days(first, first + weeks * 7 * DAY - DAY))
     bookable = [day for day in calendar if soonest <= day <= last]
-    free = _days_with_times(session, find, terms, bookable, (earliest, latest))
+    free = _days_with_times(session, find, terms, bookable, (earliest, latest), release(terms.policy, now))
     return _search(session, find, terms, now), Days(calendar, frozenset(bookable), free, soonest, last)
 
 
@@ -264,6 +279,7 @@ def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[
         | {
             "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
             "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
+            "release": release(terms.policy, now),
             "after": find.after and after,
             "after_therapist": after_therapist,
             "from_midnights": _midnights(from_),
@@ -293,7 +309,7 @@ def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[
 
 
 def _days_with_times(
-    session: Session, find: Find, terms: Terms, wanted: Sequence[date], bounds: Times
+    session: Session, find: Find, terms: Terms, wanted: Sequence[date], bounds: Times, released: datetime
 ) -> frozenset[date]:
     """Which of these days have a start as it is wished; a start belongs to the day on the wall of its location."""
     if not wanted or not _possible(find, terms):
@@ -310,7 +326,7 @@ def _days_with_times(
         for day in wanted
         if (times := find.local.on(day, zone_of(zone))) is not None
     ]
-    values = _wished(find, terms) | {"windows": json.dumps(rows, separators=(",", ":"))}
+    values = _wished(find, terms) | {"windows": json.dumps(rows, separators=(",", ":")), "release": released}
     wishes = frozenset(wish for wish in sql.WISHES if values.get(wish) is not None)
     statement = sql.days_found(terms.shape, wishes, len(zones) > 1, session.get_bind().dialect.name)
     return frozenset(date.fromordinal(int(day)) for day in session.scalars(statement, values))
@@ -341,36 +357,39 @@ def soonest(source: Source, appointment_type_id: int, count: int, *, now: dateti
     while True:
         earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
         statement = sql.soonest(terms.shape, count, dialect_of(source))
-        values = _named(find) | {"earliest": earliest, "latest": latest, "kept": terms.document}
-        rows = ask(source, statement, values)
+        bounds = {"earliest": earliest, "latest": latest, "release": release(terms.policy, now)}
+        rows = ask(source, statement, _named(find) | bounds | {"kept": terms.document})
         if rows[0][0] is None:
-            return terms, _openings(rows)
+            return terms, _openings(rows, count)
         terms = _read(find, rows[0][0], local=False)
 
 
-def _openings(rows: Iterable[Row]) -> list[Openings]:
+def _openings(rows: Iterable[Row], count: int) -> list[Openings]:
     openings: dict[int, Openings] = {}
-    for _, therapist_id, starts_at, *place in rows:
+    for _, therapist_id, starts_at, is_open, *place in rows:
         if place[0] is None:  # no location is online
             continue
-        at_location = openings.get(place[0]) or openings.setdefault(place[0], Openings(Place(*place), []))
-        if starts_at is not None:
-            at_location.starts.append(SlotName(therapist_id, place[0], starts_at))
+        at_location = openings.get(place[0]) or openings.setdefault(place[0], Openings(Place(*place), [], []))
+        if starts_at is not None:  # by their order: what comes after `count` is there as an open one
+            start = SlotName(therapist_id, place[0], starts_at)
+            at_location.starts.extend([start] if len(at_location.starts) < count else [])
+            at_location.open.extend([start] if is_open else [])
     return list(openings.values())
 
 
 def free_runs(
-    session: Session, appointment_type_id: int, until: datetime, *, now: datetime
+    session: Session, appointment_type_id: int, until: datetime, *, now: datetime, kept_back: bool = False
 ) -> tuple[Terms, Sequence[tuple[int, datetime, int]]]:
     """Free cells that follow each other, as (location, first cell, cells), from the notice on and before `until`.
 
-    Two queries at any size; raises Invalid for an unknown type.
+    Those that are kept back for short notice only count once they are released, or where they are asked for. Two
+    queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
     end = min(until, latest + terms.kind.cells * CELL)
-    values = {"type": appointment_type_id, "earliest": earliest, "end": end}
-    return terms, session.execute(sql.free_runs(terms.shape), values).all()
+    values = {"type": appointment_type_id, "earliest": earliest, "end": end, "release": release(terms.policy, now)}
+    return terms, session.execute(sql.free_runs(terms.shape, kept_back=kept_back), values).all()
 
 
 def starts_ahead(
@@ -378,7 +397,7 @@ def starts_ahead(
 ) -> tuple[Terms, dict[int, list[datetime]]]:
     """The free starts of a kind of visit at these locations from the notice on and before `until`, in order, each once.
 
-    Two queries at any size; raises Invalid for an unknown type.
+    Those too that are kept back for short notice. Two queries at any size; raises Invalid for an unknown type.
     """
     terms = _terms(session, Find(appointment_type_id))
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
@@ -425,6 +444,7 @@ def require_bookable(
     earliest, latest = bookable_within(terms.policy, kind, now, by_staff=by_staff)
     if held is not None:
         earliest = max(now, bookable_within(terms.policy, kind, held.booked_at, by_staff=by_staff)[0])
+    released = release(terms.policy, now)
     values = {
         "type": appointment_type_id,
         "earliest": earliest,
@@ -432,6 +452,7 @@ def require_bookable(
         "therapist": name.therapist_id,
         "location": name.location_id,
         "start": name.starts_at,
+        "release": released,
     }
     row = session.execute(sql.asked(terms.shape), values).one_or_none()
     if row is None and held is not None:
@@ -439,15 +460,16 @@ def require_bookable(
     if row is None or not (by_staff or row[0].open_online):
         raise Invalid("slot", "There is no time with this id.")
     location, therapist, *kept = row
-    for rule, rule_kept in zip(sql.rules(terms.shape), kept, strict=True):
-        refusal = rule if rule_kept or rule is not SlotTaken else _in_the_way(session, name, kind.cells, held, now)
-        if not rule_kept and refusal is not None:
-            raise refusal(REFUSALS[refusal])
+    refusal = next((rule for rule, rule_kept in zip(sql.rules(terms.shape), kept, strict=True) if not rule_kept), None)
+    if refusal is SlotTaken:
+        refusal = _in_the_way(session, name, kind.cells, held, released, now)
+    if refusal is not None:
+        raise refusal(REFUSALS[refusal])
     return Bookable(name, kind, terms.policy, location, therapist, terms.limits)
 
 
 def _in_the_way(
-    session: Session, name: SlotName, cells: int, held: Appointment | None, now: datetime
+    session: Session, name: SlotName, cells: int, held: Appointment | None, released: datetime, now: datetime
 ) -> type[NotBookable] | None:
     """What keeps a visit of so many cells from a start that search does not offer: nothing, where a hold has expired.
 
@@ -457,7 +479,8 @@ def _in_the_way(
     if held is not None and held.slots_end >= end:
         return None
     live = case((Appointment.expires_at > now, 1))
-    cell = select(func.count(), func.count(Appointment.id), func.count(live)).select_from(Slot)
+    kept_back = func.count(case((Slot.protected, 1)))
+    cell = select(func.count(), func.count(Appointment.id), func.count(live), kept_back).select_from(Slot)
     free_or_held = cell.outerjoin(Appointment, Appointment.id == Slot.appointment_id).where(
         Slot.therapist_id == name.therapist_id,
         Slot.location_id == name.location_id,
@@ -465,10 +488,12 @@ def _in_the_way(
         Slot.starts_at < end,
         or_(Slot.appointment_id.is_(None), Appointment.expires_at.is_not(None)),
     )
-    usable, held_cells, held_still = session.execute(free_or_held).one()
+    usable, held_cells, held_still, kept_cells = session.execute(free_or_held).one()
     if usable < cells or not held_cells:
         return SlotTaken
-    return SlotHeld if held_still else None
+    if held_still:
+        return SlotHeld
+    return Protected if kept_cells and name.starts_at > released else None
 
 
 def open_starts(session: Session, like: Bookable, until: datetime, *, now: datetime) -> tuple[int, int]:
@@ -497,6 +522,14 @@ def bookable_within(policy: ClinicPolicy, kind: Ahead, now: datetime, *, by_staf
     notice = policy.booking_notice_minutes if kind.notice_minutes is None else kind.notice_minutes
     days = min(policy.booking_horizon_days, kind.horizon_days or policy.booking_horizon_days)
     return now + timedelta(minutes=notice), now + timedelta(days=days)
+
+
+def release(policy: ClinicPolicy, now: datetime) -> datetime:
+    """Until when starts may use what is kept back for short notice: the last moment that is within the access goal.
+
+    It binds staff as it binds patients (docs/decisions/0016-protected.md).
+    """
+    return now + timedelta(hours=policy.access_goal_hours)
 
 
 def _instants(bound: date | datetime | None, zones: Mapping[int, ZoneInfo]) -> dict[int | None, datetime]:

@@ -31,13 +31,14 @@ from sqlalchemy import (
     true,
     tuple_,
     type_coerce,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from scheduler.db import Span, UtcDateTime
-from scheduler.errors import NotBookable, NotLicensed, NotOffered, SlotTaken, TooLate, TooSoon
+from scheduler.errors import NotBookable, NotLicensed, NotOffered, Protected, SlotTaken, TooLate, TooSoon
 from scheduler.models import (
     Appointment,
     AppointmentType,
@@ -86,7 +87,10 @@ def open_starts(shape: Shape) -> Select[int, int]:
     )
 
 
-# Statements are put together once for each shape of question: that costs more than asking them.
+# Until when a start may use what is kept back for short notice.
+RELEASE = bindparam("release", type_=UtcDateTime())
+
+
 @cache
 def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
     """The definition of bookable: every rule, with the refusal that tells of it, in the order they are told.
@@ -102,6 +106,7 @@ def rules(shape: Shape) -> dict[type[NotBookable], ColumnElement[bool]]:
         NotLicensed: Slot.needling.is_(true()) if shape.needling else true(),
         **({NotOffered: limited(shape)} if shape.limits else {}),
         SlotTaken: and_(Slot.fit > literal_column("0"), two, Slot.fit >= enough),
+        Protected: or_(Slot.starts_at <= RELEASE, Slot.fit_open >= enough),
     }
 
 
@@ -255,8 +260,12 @@ def _kept(name: str, shape: Shape | None) -> ColumnElement[bool]:
 
 
 @cache
-def free_runs(shape: Shape) -> Select[int, datetime, int]:
-    """Free cells that follow each other, as (location, first cell, cells), wherever a visit of this shape may be."""
+def free_runs(shape: Shape, *, kept_back: bool) -> Select[int, datetime, int]:
+    """Free cells that follow each other, as (location, first cell, cells), wherever a visit of this shape may be.
+
+    Of what is kept back those that are released, and no visit is counted that runs on into those that are not; or all
+    that is `kept_back`, too.
+    """
     number = func.row_number().over(partition_by=(Slot.therapist_id, Slot.location_id), order_by=Slot.starts_at)
     cell = (
         select(
@@ -269,6 +278,7 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
             Slot.fit > literal_column("0"),
             Slot.starts_at >= bindparam("earliest", type_=UtcDateTime()),
             Slot.starts_at < bindparam("end", type_=UtcDateTime()),
+            true() if kept_back else or_(Slot.starts_at <= RELEASE, Slot.fit_open > literal_column("0")),
             Slot.needling.is_(true()) if shape.needling else true(),
             limited(shape),
         )
@@ -280,9 +290,10 @@ def free_runs(shape: Shape) -> Select[int, datetime, int]:
 
 @cache
 def starts_ahead(shape: Shape) -> Select[int, datetime]:
-    """Each (location, start) that somebody offers there, in order."""
+    """Each (location, start) that somebody offers there, in order; what is kept back too: it is let go in time."""
     here = Slot.location_id.in_(bindparam("places", expanding=True))
-    found = select(Slot.location_id, Slot.starts_at).where(here, *rules(shape).values()).distinct()
+    kept = (rule for refusal, rule in rules(shape).items() if refusal is not Protected)
+    found = select(Slot.location_id, Slot.starts_at).where(here, *kept).distinct()
     return found.order_by(Slot.location_id, Slot.starts_at)
 
 
@@ -304,23 +315,31 @@ def soonest(shape: Shape, count: int, dialect: str) -> Select[*tuple[Any, ...]]:
         works = theirs.where(of_kind, WorkingHours.location_id == Location.id).correlate(Location).exists()
         place = case((works, place))
     within = rules(shape._replace(limits=shape.limits - {"places"}))
-    first = (
-        select(Slot.therapist_id, Slot.starts_at)
-        .where(Slot.location_id == place, *within.values())
+    open_ = Slot.fit_open >= literal_column(str(shape.cells))
+    parts = (
+        select(Slot.therapist_id, Slot.starts_at, Slot.fit_open)
+        .where(Slot.location_id == place, *of_part)
         .order_by(Slot.starts_at, Slot.therapist_id)
         .limit(literal_column(str(count)))
         .correlate(Location, AppointmentTypeLocation)
+        .subquery()
+        for of_part in (within.values(), (*within.values(), open_))
     )
+    columns = ("therapist_id", "starts_at") if dialect == "sqlite" else ("therapist_id", "starts_at", "fit_open")
+    first = union(*(select(*(part.c[name] for name in columns)) for part in parts))
     cell: Any
     joined: ColumnElement[bool]
     if dialect == "sqlite":
         cell = aliased(Slot)
-        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(first)
+        keys = select(first.subquery())  # SQLite seeks keys of a plain SELECT only
+        start, joined = cell, tuple_(cell.therapist_id, cell.starts_at).in_(keys)
     else:
         cell = first.lateral()
         start, joined = cell.c, true()
     one = select(literal_column("1").label("one")).subquery()
-    found = select(_changed(frozenset(), dialect), start.therapist_id, start.starts_at, *OF_PLACE).select_from(one)
+    is_open = start.fit_open >= literal_column(str(shape.cells))
+    told = (start.therapist_id, start.starts_at, is_open, *OF_PLACE)
+    found = select(_changed(frozenset(), dialect), *told).select_from(one)
     found = found.outerjoin(Location, and_(*OPEN_ONLINE))
     if limited:
         offered = and_(Location.id == OFFERED_AT, AppointmentTypeLocation.appointment_type_id == bindparam("type"))

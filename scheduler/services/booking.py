@@ -194,7 +194,7 @@ def _store(
     appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
     appointment.id, appointment.booked_at = appointment_id, now
     offer = access_requests.on_offer(session, start, now=now)
-    slots.claim(session, appointment)
+    slots.claim(session, appointment, release=availability.release(start.policy, now))
     session.add_all([patient, appointment])
     session.flush()
     access_requests.note(session, appointment, offer)

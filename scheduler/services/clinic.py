@@ -333,7 +333,8 @@ def _terms(policy: ClinicPolicy, details: TypeDetails | None, now: datetime) -> 
         return None
     cells = (details.minutes + details.buffer_minutes) * MINUTE // CELL
     within = availability.bookable_within(policy, details, now, by_staff=False)
-    return KindTerms(cells, details.includes_needling, *within, details.therapist_ids, details.location_ids)
+    release = availability.release(policy, now)
+    return KindTerms(cells, details.includes_needling, *within, release, details.therapist_ids, details.location_ids)
 
 
 def _in_order(session: Session) -> list[AppointmentType]:

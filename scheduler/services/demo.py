@@ -283,7 +283,7 @@ def _book(
     visit = (Appointment.therapist_id == Slot.therapist_id) & (Appointment.starts_at <= Slot.starts_at)
     taken = update(Slot).where(Slot.therapist_id.in_(therapist_ids), visit, Slot.starts_at < Appointment.ends_at)
     session.execute(
-        taken.values(appointment_id=Appointment.id, fit=0), execution_options={"synchronize_session": False}
+        taken.values(appointment_id=Appointment.id, fit=0, fit_open=0), execution_options={"synchronize_session": False}
     )
 
 

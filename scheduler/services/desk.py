@@ -115,7 +115,10 @@ def day(session: Session, place: Location, on: date) -> Sequence[Appointment]:
 
 
 def free_times(session: Session, place: Location, on: date, *, now: datetime) -> list[FreeTime]:
-    """What is left of a local day at one location, by therapist and time, from the quarter hour that is running on."""
+    """What is left of a local day at one location, by therapist and time, from the quarter hour that is running on.
+
+    Without what is kept back for short notice and not released yet.
+    """
     first, end = _bounds(place, on)
     cells = (
         select(Therapist, Slot.starts_at)
@@ -123,6 +126,7 @@ def free_times(session: Session, place: Location, on: date, *, now: datetime) ->
         .where(
             Slot.location_id == place.id,
             Slot.fit > 0,
+            or_(Slot.fit_open > 0, Slot.starts_at <= availability.release(practice.policy(session), now)),
             Slot.starts_at >= max(first, cell_of(now)),
             Slot.starts_at < end,
         )

@@ -84,7 +84,7 @@ def hold(session: Session, request: HoldTime, *, now: datetime) -> Held:
     _require_few(session, request, now)
     token = token_urlsafe(TOKEN_BYTES)
     held = _row(start, now)
-    slots.claim(session, held)
+    slots.claim(session, held, release=availability.release(start.policy, now))
     session.add(held)
     session.flush()
     holder = fingerprint(request.holder) if request.holder else None

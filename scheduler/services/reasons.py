@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from scheduler.errors import Invalid, NotBookable, SlotHeld, SlotTaken
+from scheduler.errors import Invalid, NotBookable, Protected, SlotHeld, SlotTaken
 from scheduler.models import Appointment, AppointmentType, Location, Slot, Status, Therapist
 from scheduler.services import availability, consequences, practice
 from scheduler.services.availability import SlotName
@@ -32,6 +32,7 @@ class Reason(StrEnum):
     HELD = "held"
     TAKEN = "taken"
     TAKEN_SOON = "taken-soon"
+    PROTECTED = "protected"
     NOT_PLANNED = "not-planned"
     OFFERED = "offered"
 
@@ -47,12 +48,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is said of a time, until when the visit would need it, and what is in its way, if another visit is."""
+    """What is said of a time, until when the visit would need it, and what is in its way, if another visit is.
+
+    `opens_at` is from when on a time that is kept back can be booked.
+    """
 
     reason: Reason
     needed_until: datetime
     taken_from: datetime | None = None
     taken_until: datetime | None = None
+    opens_at: datetime | None = None
 
 
 def why(session: Session, question: Question, *, now: datetime) -> Verdict:
@@ -93,6 +98,9 @@ def _booked_or_not(session: Session, visit: Imagined, question: Question, until:
         )
     except (SlotTaken, SlotHeld):
         return _taken(session, visit, until, now)
+    except Protected:
+        opens = visit.starts_at - timedelta(hours=practice.policy(session).access_goal_hours)
+        return Verdict(Reason.PROTECTED, until, opens_at=opens)
     except (NotBookable, Invalid):  # no cell is there yet
         return Verdict(Reason.NOT_PLANNED, until)
     return Verdict(Reason.OFFERED, until)

@@ -20,11 +20,13 @@ from sqlalchemy import (
     TextClause,
     Update,
     bindparam,
+    case,
     delete,
     func,
     insert,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.orm import Session
@@ -38,9 +40,14 @@ from scheduler.timeline import CELL, DAY, Stretch, next_cell
 CELLS_A_STATEMENT = 500
 WINDOW = 21 * DAY  # some 800 cells: under 20 ms on SQLite, so no booking waits long behind the job
 
-# `{cell}` is the length of a cell: microseconds on SQLite, an interval on PostgreSQL. The planned stretches come as one
+# `{cell}` is the length of a cell: microseconds on SQLite, an interval on PostgreSQL, and `{until_protected}` how many
+# cells there are until the next protected one. The planned stretches come as one
 # JSON document, so that the database makes the cells itself; every statement touches only what differs.
 CELL_LENGTH = {"sqlite": "900000000", "postgresql": "INTERVAL '15 minutes'"}
+UNTIL_PROTECTED = {
+    "sqlite": "(next_protected - starts_at) / 900000000",
+    "postgresql": "CAST(EXTRACT(epoch FROM next_protected - starts_at) / 900 AS integer)",
+}
 STRETCHES = {
     "sqlite": """
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') * 1000000,
@@ -68,8 +75,8 @@ DELETE_UNPLANNED = (
 INSERT_MISSING = (
     PLANNED
     + """
-    INSERT INTO slot (therapist_id, starts_at, location_id, needling, fit)
-    SELECT therapist_id, starts_at, location_id, needling, fit FROM planned WHERE true
+    INSERT INTO slot (therapist_id, starts_at, location_id, needling, fit, fit_open, protected)
+    SELECT therapist_id, starts_at, location_id, needling, fit, fit, false FROM planned WHERE true
     ON CONFLICT (therapist_id, starts_at) DO NOTHING
 """
 )
@@ -84,27 +91,33 @@ COUNT_UNPLANNED = (
 # Free cells that follow each other share an island: their start less as many cells as come before them is the same.
 FITTING = """
     free AS (
-        SELECT therapist_id, starts_at, location_id, starts_at - {cell} * row_number()
+        SELECT therapist_id, starts_at, location_id, protected, starts_at - {cell} * row_number()
             OVER (PARTITION BY therapist_id, location_id ORDER BY starts_at) AS island
         FROM slot WHERE appointment_id IS NULL AND {where}),
     run AS (
-        SELECT therapist_id, starts_at, row_number()
-            OVER (PARTITION BY therapist_id, location_id, island ORDER BY starts_at DESC) AS cells FROM free),
+        SELECT therapist_id, starts_at, row_number() OVER from_the_end AS cells,
+            min(CASE WHEN protected THEN starts_at END) OVER from_the_end AS next_protected
+        FROM free WINDOW from_the_end AS (PARTITION BY therapist_id, location_id, island ORDER BY starts_at DESC)),
+    counted AS (
+        SELECT therapist_id, starts_at, cells,
+            CASE WHEN next_protected IS NULL THEN cells ELSE {until_protected} END AS open_cells FROM run),
     fitting AS (
-        SELECT therapist_id, starts_at, CASE WHEN cells < :cap THEN cells ELSE :cap END AS fit FROM run)
+        SELECT therapist_id, starts_at, CASE WHEN cells < :cap THEN cells ELSE :cap END AS fit,
+            CASE WHEN open_cells < :cap THEN open_cells ELSE :cap END AS fit_open FROM counted)
 """
+MISFIT = "(slot.fit <> fitting.fit OR slot.fit_open <> fitting.fit_open)"
 FITTING_NEAR = FITTING.replace("{where}", "therapist_id IN :therapists AND starts_at >= :before AND starts_at < :after")
 REFIT = f"""
     WITH {FITTING_NEAR}
-    UPDATE slot SET fit = fitting.fit FROM fitting
+    UPDATE slot SET fit = fitting.fit, fit_open = fitting.fit_open FROM fitting
     WHERE slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
-        AND slot.starts_at < :end AND slot.fit <> fitting.fit
+        AND slot.starts_at < :end AND {MISFIT}
 """
 COUNT_MISFITS = f"""
     WITH {FITTING.replace("{where}", "true")}
     SELECT count(*) FROM slot JOIN fitting
         ON slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
-    WHERE slot.fit <> fitting.fit
+    WHERE {MISFIT}
 """
 # What is planned and missing, free and not planned, or free with a `fit` that the longest visit has outgrown.
 DIFFERENCES = f"""
@@ -120,7 +133,7 @@ DIFFERENCES = f"""
         UNION ALL
         SELECT slot.starts_at FROM slot JOIN fitting
             ON slot.therapist_id = fitting.therapist_id AND slot.starts_at = fitting.starts_at
-        WHERE slot.starts_at < :end AND slot.fit <> fitting.fit) AS difference
+        WHERE slot.starts_at < :end AND {MISFIT}) AS difference
 """
 
 
@@ -146,8 +159,11 @@ def therapists(session: Session) -> Sequence[int]:
     return session.scalars(select(Therapist.id).order_by(Therapist.id)).all()
 
 
-def claim(session: Session, appointment: Appointment) -> None:
-    """Take the cells of a new visit or raise SlotTaken. The therapist must be locked; the database decides."""
+def claim(session: Session, appointment: Appointment, *, release: datetime) -> None:
+    """Take the cells of a new visit or raise SlotTaken. The therapist must be locked; the database decides.
+
+    A visit that begins by `release` may have protected cells, too.
+    """
     cells = (
         update(Slot)
         .where(
@@ -156,8 +172,9 @@ def claim(session: Session, appointment: Appointment) -> None:
             Slot.starts_at >= appointment.starts_at,
             Slot.starts_at < appointment.slots_end,
             Slot.appointment_id.is_(None),
+            true() if appointment.starts_at <= release else Slot.protected.is_(False),
         )
-        .values(appointment_id=appointment.id, fit=0)
+        .values(appointment_id=appointment.id, fit=0, fit_open=0)
     )
     if _rows_changed(session, cells) != (appointment.slots_end - appointment.starts_at) // CELL:
         raise SlotTaken("Somebody else has just taken this time.")
@@ -188,6 +205,7 @@ def claim_anyhow(session: Session, appointments: Sequence[Appointment]) -> None:
                 "location_id": visit.location_id,
                 "appointment_id": visit.id,
                 "fit": 0,
+                "fit_open": 0,
                 "needling": False,
             }
             for cell, visit in touched.items()
@@ -201,7 +219,8 @@ def free(session: Session, appointment: Appointment, *, now: datetime) -> None:
 
     The therapist must be locked.
     """
-    _rows_changed(session, update(Slot).where(Slot.appointment_id == appointment.id).values(appointment_id=None, fit=1))
+    freed = update(Slot).where(Slot.appointment_id == appointment.id)
+    _rows_changed(session, freed.values(appointment_id=None, fit=1, fit_open=case((Slot.protected, 0), else_=1)))
     replan(session, [appointment.therapist_id], appointment.slots_start, appointment.slots_end, now=now)
 
 
@@ -314,7 +333,7 @@ def longest_visit(session: Session) -> int:
 
 
 def count_misfits(session: Session) -> int:
-    """Free cells whose `fit` is not what a recount of the whole calendar gives."""
+    """Free cells whose `fit` or `fit_open` is not what a recount of the whole calendar gives."""
     return int(_run(session, COUNT_MISFITS, cap=longest_visit(session)).scalar_one())
 
 
@@ -326,7 +345,7 @@ def count_unplanned(session: Session, *, now: datetime) -> int:
 
 
 def refit(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> None:
-    """Recount `fit` where a change of [start, end) can have changed it."""
+    """Recount `fit` and `fit_open` where a change of [start, end) can have changed them."""
     cap = longest_visit(session)
     reach = cap * CELL
     _run(session, REFIT, therapists=list(therapist_ids), before=start - reach, after=end + reach, end=end, cap=cap)
@@ -369,4 +388,9 @@ def _statement(sql: str, dialect: str) -> TextClause:
         name: bindparam(name, type_=UtcDateTime()) for name in ("start", "end", "before", "after")
     }
     used = [bind for name, bind in types.items() if re.search(rf":{name}\b", sql)]
-    return text(sql.format(cell=CELL_LENGTH[dialect], stretches=STRETCHES[dialect])).bindparams(*used)
+    parts = {
+        "cell": CELL_LENGTH[dialect],
+        "stretches": STRETCHES[dialect],
+        "until_protected": UNTIL_PROTECTED[dialect],
+    }
+    return text(sql.format(**parts)).bindparams(*used)

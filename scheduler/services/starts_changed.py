@@ -16,7 +16,7 @@ from scheduler.services import availability, availability_sql, practice, slots
 from scheduler.services.availability_sql import Shape
 from scheduler.timeline import CELL
 
-Cell = tuple[int, datetime, int, bool]  # location, start, fit, needling
+Cell = tuple[int, datetime, int, bool, int]  # location, start, fit, needling, fit_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class KindTerms:
     needling: bool
     earliest: datetime
     latest: datetime
+    release: datetime
     therapist_ids: Collection[int]
     location_ids: Collection[int]
 
@@ -47,8 +48,9 @@ class KindTerms:
         """Of some free cells of a therapist those where a visit may start: what `availability_sql.rules` asks."""
         return {
             (location_id, starts_at)
-            for location_id, starts_at, fit, needling in cells
+            for location_id, starts_at, fit, needling, fit_open in cells
             if fit >= self.cells
+            and (starts_at <= self.release or fit_open >= self.cells)
             and self.earliest <= starts_at <= self.latest
             and (needling or not self.needling)
             and self.offered(therapist_id, location_id)
@@ -89,7 +91,7 @@ def by_terms(session: Session, kind: str, before: KindTerms | None, after: KindT
     values: dict[str, datetime] = {}
     for name, terms in (("before", before), ("after", after)):
         if terms is not None:
-            values |= {f"{name}_earliest": terms.earliest, f"{name}_latest": terms.latest}
+            values |= {f"{name}_earliest": terms.earliest, f"{name}_latest": terms.latest, "release": terms.release}
     statement = availability_sql.compared(before and before.shape, after and after.shape)
     for therapist_id, location_id, starts_before, starts_after, both in session.execute(statement, values):
         was = starts_before if before and before.offered(therapist_id, location_id) else 0
@@ -107,6 +109,7 @@ def _kinds(session: Session, now: datetime) -> dict[str, KindTerms]:
             kind.cells,
             kind.includes_needling,
             *availability.bookable_within(policy, kind, now, by_staff=False),
+            availability.release(policy, now),
             offering.people.get(kind.id, ()),
             offering.places.get(kind.id, ()),
         )
@@ -116,7 +119,7 @@ def _kinds(session: Session, now: datetime) -> dict[str, KindTerms]:
 
 def _free(session: Session, therapist_id: int, window: tuple[datetime, datetime]) -> Sequence[Cell]:
     """The free cells that a change of the window's cells can touch: those too from which a visit would run into it."""
-    cells = select(Slot.location_id, Slot.starts_at, Slot.fit, Slot.needling).where(
+    cells = select(Slot.location_id, Slot.starts_at, Slot.fit, Slot.needling, Slot.fit_open).where(
         Slot.fit > literal_column("0"),
         Slot.therapist_id == therapist_id,
         Slot.starts_at >= window[0] - slots.longest_visit(session) * CELL,

@@ -24,6 +24,7 @@ TITLES = {
     "conflict": "This contradicts what is stored",
     "visit-closed": "This visit can no longer be changed here",
     "slot-taken": "This time is taken",
+    "protected": "This time is kept back for short notice",
     "slot-held": "Somebody is booking this time",
     "too-soon": "This time is too soon",
     "too-late": "This time is too far ahead",

@@ -25,6 +25,7 @@ SENTENCES = {
     Reason.HELD: _("Somebody is booking it at this moment. It may be free again in some minutes."),
     Reason.TAKEN: _("Another visit has the time from %(taken_from)s until %(taken_until)s."),
     Reason.TAKEN_SOON: _("Too short: the visit would need it until %(until)s, and another begins at %(taken_from)s."),
+    Reason.PROTECTED: _("It is kept back for short notice; it can be booked from %(opens_at)s on."),
     Reason.NOT_PLANNED: _("The calendar is not made that far ahead yet."),
     Reason.OFFERED: _("This time can be booked now."),
 }
@@ -34,4 +35,6 @@ def sentence(verdict: Verdict, zone: str) -> str:
     """The verdict by the clock of the location."""
     instants = {"until": verdict.needed_until, "taken_from": verdict.taken_from, "taken_until": verdict.taken_until}
     told = {name: words.hour(at, zone, language()) for name, at in instants.items() if at is not None}
+    if verdict.opens_at is not None:
+        told["opens_at"] = words.when(verdict.opens_at, zone, language())
     return str(SENTENCES[verdict.reason]) % told

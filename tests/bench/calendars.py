@@ -35,8 +35,9 @@ CELL_NUMBER = {"sqlite": "(starts_at / 900000000)", "postgresql": "(EXTRACT(epoc
 UNTIL = {"sqlite": "{} * 1000000", "postgresql": "to_timestamp({})"}
 # The free cells of one of the first people again, for each of those who have none yet, where they work.
 FILL = """
-    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling)
-    SELECT new.id, slot.starts_at, slot.location_id + {places} * (new.id % ({locations} / {places})), fit, needling
+    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling, fit_open)
+    SELECT new.id, slot.starts_at, slot.location_id + {places} * (new.id % ({locations} / {places})), fit, needling,
+        fit_open
     FROM therapist new JOIN slot ON slot.therapist_id = 1 + new.id % {people}
     WHERE new.id > {done} AND appointment_id IS NULL ORDER BY new.id, slot.starts_at
 """
@@ -63,7 +64,8 @@ def take(database_url: str, taken: str) -> None:
         near = "true" if "{end}" not in taken else f"starts_at < {end}"
         connection.execute(
             text(
-                f"UPDATE slot SET appointment_id = {take}, fit = CASE WHEN {where} THEN 0 ELSE 1 END "
+                f"UPDATE slot SET appointment_id = {take}, fit = CASE WHEN {where} THEN 0 ELSE 1 END, "
+                f"fit_open = CASE WHEN {where} THEN 0 ELSE 1 END "
                 f"WHERE appointment_id IS NULL AND {near}"
             )
         )

@@ -70,6 +70,7 @@ from scheduler.models import (
     OutboxMessage,
     Passkey,
     Patient,
+    ProtectionLevel,
     RecoveryCode,
     SignInAttempt,
     Slot,
@@ -244,7 +245,13 @@ def a_slot(session: Session, _n: int) -> Values:
     """A cell taken by a visit of its therapist at its location."""
     visit = stored(session, Appointment)
     where = {"therapist_id": visit["therapist_id"], "location_id": visit["location_id"], "starts_at": NOON}
-    return where | {"appointment_id": visit["id"], "fit": 0, "needling": True}
+    return where | {"appointment_id": visit["id"], "fit": 0, "fit_open": 0, "needling": True}
+
+
+def a_level(session: Session, _n: int) -> Values:
+    day = date(2026, 11, 23)
+    counts = {"least": 0, "most": 4, "suggested": 2, "days": 0, "level": 2}
+    return {"location_id": stored(session, Location)["id"], **counts, "decided_on": day, "since": day}
 
 
 def a_message(session: Session, _n: int) -> Values:
@@ -409,6 +416,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     OutboxMessage: a_message,
     Passkey: a_passkey,
     Patient: a_patient,
+    ProtectionLevel: a_level,
     RecoveryCode: a_recovery_code,
     SignInAttempt: a_sign_in_attempt,
     Slot: a_slot,
@@ -637,9 +645,22 @@ CASES = [
     Case("fk_time_off_therapist_id", TimeOff, adding(therapist_id=NOBODY)),
     Case("pk_time_off", TimeOff, repeating("id")),
     Case("uq_time_off_therapist_id_imported_as", TimeOff, repeating("therapist_id", "imported_as")),
-    Case("ck_slot_free_fits_something", Slot, adding(appointment_id=None)),
+    Case("ck_slot_free_fits_something", Slot, adding(appointment_id=None, protected=True)),
     Case("ck_slot_free_fits_something", Slot, adding(fit=1)),
-    Case("ck_slot_fit_not_negative", Slot, adding(fit=-1)),
+    Case("ck_slot_fit_not_negative", Slot, adding(fit=-1, fit_open=-1)),
+    Case("ck_slot_open_unless_protected", Slot, adding(appointment_id=None, fit=1, fit_open=0)),
+    Case("ck_slot_open_unless_protected", Slot, adding(appointment_id=None, fit=1, fit_open=1, protected=True)),
+    Case("ck_slot_open_within_fit", Slot, adding(appointment_id=None, fit=1, fit_open=2)),
+    *(Case("ck_protection_level_bounds_in_order", ProtectionLevel, adding(least=n)) for n in (-1, 5)),
+    Case("ck_protection_level_bounds_in_order", ProtectionLevel, adding(most=101)),
+    *(Case("ck_protection_level_level_possible", ProtectionLevel, adding(level=n)) for n in (-1, 101)),
+    Case("ck_protection_level_suggested_not_negative", ProtectionLevel, adding(suggested=-1)),
+    Case("ck_protection_level_days_not_negative", ProtectionLevel, adding(days=-1)),
+    Case("ck_protection_level_days_in_order", ProtectionLevel, adding(since=date(2026, 11, 24))),
+    Case("ck_protection_level_pinned_by_one", ProtectionLevel, adding(pinned_by="account:1")),
+    Case("ck_protection_level_pinned_by_one", ProtectionLevel, adding(pinned_at=NOON)),
+    Case("fk_protection_level_location_id", ProtectionLevel, adding(location_id=NOBODY)),
+    Case("pk_protection_level", ProtectionLevel, repeating("location_id")),
     *(
         Case("ck_slot_on_grid", Slot, adding(starts_at=NOON + timedelta(**{unit: 1})))
         for unit in ("minutes", "seconds", "microseconds")
@@ -647,8 +668,8 @@ CASES = [
     Case("fk_slot_appointment", Slot, adding(appointment_id=NO_ID)),
     Case("fk_slot_appointment", Slot, of_another("therapist_id")),
     Case("fk_slot_appointment", Slot, of_another("location_id")),
-    Case("fk_slot_therapist_id", Slot, adding(therapist_id=NOBODY, appointment_id=None, fit=1)),
-    Case("fk_slot_location_id", Slot, adding(location_id=NOBODY, appointment_id=None, fit=1)),
+    Case("fk_slot_therapist_id", Slot, adding(therapist_id=NOBODY, appointment_id=None, fit=1, fit_open=1)),
+    Case("fk_slot_location_id", Slot, adding(location_id=NOBODY, appointment_id=None, fit=1, fit_open=1)),
     Case("pk_slot", Slot, repeating("therapist_id", "starts_at", "location_id", "appointment_id")),
     Case("tr_slot_taken_once", Slot, overwriting),
     Case("tr_slot_taken_kept", Slot, removing),
@@ -998,8 +1019,8 @@ def test_a_cell_that_is_freed_first_can_be_taken_by_another_visit(database: Engi
         good = stored(session, Slot)
         same = {column: good[column] for column in ("therapist_id", "location_id")}
         other = stored(session, Appointment, **same)["id"]
-        changing(appointment_id=None, fit=1)(session, Slot, good)
-        changing(appointment_id=other, fit=0)(session, Slot, good)
+        changing(appointment_id=None, fit=1, fit_open=1)(session, Slot, good)
+        changing(appointment_id=other, fit=0, fit_open=0)(session, Slot, good)
     with reading(database) as session:
         assert session.execute(select(Slot.appointment_id).where(*_is(Slot, good))).scalar_one() == other
 

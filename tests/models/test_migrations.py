@@ -40,6 +40,7 @@ from scheduler.models import (
     OutboxMessage,
     Passkey,
     Patient,
+    ProtectionLevel,
     Reason,
     RecoveryCode,
     Role,
@@ -143,6 +144,8 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         access_goal.record(session, access_goal.samples(session, now=clock.now()))
         a_day = {"measured": 96, "kept": 80, "possible": 90, "within_open_days": 85, "goal_hours": 48}
         session.add(AccessDay(appointment_type_id=1, location_id=1, day=date(2026, 11, 22), **a_day))
+        of_today = {"decided_on": date(2026, 11, 23), "since": date(2026, 11, 23)}
+        session.add(ProtectionLevel(location_id=1, least=0, most=4, suggested=2, days=0, level=2, **of_today))
         account = Account(**ACCOUNT, therapist_id=1, created_at=clock.now())
         session.add(account)
         session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
@@ -292,6 +295,7 @@ ADDED = {
     "patient": {"folded_name"},
     "outbox_message": {"account_id", "about"},
     "access_sample": {"possible", "within_open_days"},
+    "slot": {"protected", "fit_open"},
 }
 FORBIDDEN = {
     "tr_audit_event_not_updated": "UPDATE audit_event SET actor = 'somebody else'",

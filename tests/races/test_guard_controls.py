@@ -51,7 +51,7 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
 def claiming_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write over the cells of a visit without asking whether they are free, and without counting them."""
 
-    def claim(session: Session, appointment: Appointment) -> None:
+    def claim(session: Session, appointment: Appointment, **_release: object) -> None:
         cells = update(Slot).where(
             Slot.therapist_id == appointment.therapist_id,
             Slot.location_id == appointment.location_id,
@@ -59,7 +59,8 @@ def claiming_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
             Slot.starts_at < appointment.slots_end,
         )
         session.execute(
-            cells.values(appointment_id=appointment.id, fit=0), execution_options={"synchronize_session": False}
+            cells.values(appointment_id=appointment.id, fit=0, fit_open=0),
+            execution_options={"synchronize_session": False},
         )
         slots.refit(session, [appointment.therapist_id], appointment.starts_at, appointment.slots_end)
 

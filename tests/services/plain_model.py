@@ -19,6 +19,7 @@ QUARTER = timedelta(minutes=15)
 LONGEST = timedelta(minutes=60)
 HORIZON = timedelta(days=3)
 NOTICE = timedelta(minutes=60)
+GOAL = timedelta(hours=24)
 LICENCES = ("pt", "dry_needling")
 CHICAGO, DENVER = 1, 2
 PLACES = {CHICAGO: ("IL", ZoneInfo("America/Chicago")), DENVER: ("CO", ZoneInfo("America/Denver"))}
@@ -130,6 +131,7 @@ class Model:
     visits: list[Booked] = field(default_factory=list)
     holds: list[Kept] = field(default_factory=list)
     away: list[Away] = field(default_factory=list)
+    kept: frozenset[Start] = frozenset()  # quarters kept back for short notice
 
     def swept(self, therapist: int | None = None) -> "Model":
         """The same after somebody has swept a therapist's holds, or all."""
@@ -179,8 +181,18 @@ class Model:
         return (
             earliest <= start.at <= self.now + HORIZON
             and all(start._replace(at=start.at + i * QUARTER) in free for i in range(quarters))
+            and (start.at <= self.now + GOAL or self.kept.isdisjoint(self.of_visit(start, kind)))
             and (not needling or self.licensed(start, needling=True))
         )
+
+    def of_visit(self, start: Start, kind: str) -> set[Start]:
+        return {start._replace(at=start.at + i * QUARTER) for i in range(VISITS[kind][0])}
+
+    def may_be_kept(self, quarter: Start) -> bool:
+        """Days that have begun to be released stay as they are, and so does what somebody has."""
+        zone = PLACES[quarter.location][1]
+        release = self.now + GOAL
+        return quarter.at.astimezone(zone).date() > release.astimezone(zone).date() and quarter in self.free()
 
     def free(self) -> set[Start]:
         taken = self.taken()

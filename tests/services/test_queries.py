@@ -31,8 +31,8 @@ THERAPISTS = 20
 LOCATIONS = 4
 # One calendar stands for all: the cells of therapist 1 again for everybody else, spread over the locations.
 COPY = """
-    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling)
-    SELECT therapist.id, starts_at, 1 + therapist.id % :locations, fit, needling
+    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling, fit_open)
+    SELECT therapist.id, starts_at, 1 + therapist.id % :locations, fit, needling, fit
     FROM slot CROSS JOIN therapist WHERE therapist_id = 1 AND appointment_id IS NULL AND therapist.id > 1
 """
 SEARCHES = (

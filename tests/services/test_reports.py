@@ -230,6 +230,7 @@ def _cell(
             location_id=location_id,
             appointment_id=visit,
             fit=0 if visit else 1,
+            fit_open=0 if visit else 1,
             needling=True,
         )
 

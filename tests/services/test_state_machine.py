@@ -19,15 +19,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Engine, delete, text, update
+from sqlalchemy import Engine, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, ClinicPolicy, License, TimeOffStatus, WorkingHours
-from scheduler.services import consequences, edits, holds, slots, time_away, verify
+from scheduler.models import AppointmentType, ClinicPolicy, License, Slot, TimeOffStatus, WorkingHours
+from scheduler.services import consequences, edits, holds, protection, slots, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
@@ -36,6 +36,7 @@ from tests import postgres
 from tests.clinic import FAR_AHEAD, LONG_AGO, Clinic
 from tests.services.plain_model import (
     DAYS,
+    GOAL,
     HORIZON,
     LICENCES,
     LONGEST,
@@ -92,7 +93,7 @@ class ClinicLife(RuleBasedStateMachine):
     def open_clinic(self, begins: datetime, visits: list[int]) -> None:
         self.clock.at, self.model = begins, Model(begins)
         empty(self.clinic.engine)
-        self.clinic.policy(booking_horizon_days=HORIZON.days)
+        self.clinic.policy(booking_horizon_days=HORIZON.days, access_goal_hours=GOAL // timedelta(hours=1))
         self._add_practice()
         with transaction(self.clinic.engine) as session:
             session.execute(update(AppointmentType).where(AppointmentType.minutes == 45).values(buffer_minutes=15))
@@ -171,12 +172,17 @@ class ClinicLife(RuleBasedStateMachine):
                 agrees=AGREES,
             ),
             doing("take_back", pick=PICKS),
+            doing("keep_back", place=SOMEWHERE, level=st.one_of(st.none(), st.integers(0, 3))),
             doing("pass_time", minutes=st.sampled_from([0, 8, 15, 100, 7 * 60, 26 * 60]), sweeps=st.booleans()),
         )
     )
     def do(self, step: tuple[str, dict[str, Any]]) -> None:
         name, drawn = step
         getattr(self, name)(**drawn)
+        before, after = self.model.kept, self._kept()
+        assert all(self.model.may_be_kept(quarter) for quarter in after - before)
+        assert name == "keep_back" or after <= before
+        self.model.kept = after
 
     def book(self, kind: str, pick: int) -> None:
         offers = self.model.offers(kind, self.model.free())
@@ -367,6 +373,21 @@ class ClinicLife(RuleBasedStateMachine):
                 change(session, agreement)
             self.model = after
 
+    def keep_back(self, place: int, level: int | None) -> None:
+        """An administrator pins a number, or lets the rule decide, and the worker follows."""
+        with transaction(self.clinic.engine) as session:
+            _, shown = protection.place_and_details(session, place)
+            details = replace(shown, pinned=level)
+            seal = edits.seal_of(shown)
+            protection.change(session, place, details, seal=seal, by=ADMIN, now=self.model.now)
+        self.outcomes["kept back"] += self.clinic.protect()
+        assert self.clinic.protect() == 0
+
+    def _kept(self) -> frozenset[Start]:
+        with reading(self.clinic.engine) as session:
+            cells = select(Slot.starts_at, Slot.therapist_id, Slot.location_id).where(Slot.protected)
+            return frozenset(Start(*cell) for cell in session.execute(cells))
+
     def pass_time(self, minutes: int, sweeps: bool) -> None:
         """Time passes and the worker plans ahead, or sweeps what expired."""
         self.clock.at = self.model.now = self.model.now + timedelta(minutes=minutes)
@@ -419,7 +440,12 @@ def empty(engine: Engine) -> None:
             postgres.empty(connection, tables)
             return
         connection.execute(text("DROP TRIGGER IF EXISTS tr_audit_event_not_deleted"))
-        connection.execute(text("UPDATE slot SET appointment_id = NULL, fit = 1 WHERE appointment_id IS NOT NULL"))
+        connection.execute(
+            text(
+                "UPDATE slot SET appointment_id = NULL, fit = 1, fit_open = 1 - protected "
+                "WHERE appointment_id IS NOT NULL"
+            )
+        )
         for table in tables:
             connection.execute(text(f"DELETE FROM {table}"))
 
@@ -449,3 +475,4 @@ def test_whatever_happens_search_and_bookings_are_what_a_plain_model_says(
         ),
     )
     assert outcomes.keys() >= {"agreed", "refused"}, outcomes
+    assert outcomes["kept back"] > 0, outcomes

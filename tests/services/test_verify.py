@@ -101,7 +101,7 @@ def shift_slots(session: Session, scene: Scene) -> None:
 def hold_on_when_cancelled(session: Session, scene: Scene) -> None:
     visit = scene.cancelled.appointment
     cells = update(Slot).where(Slot.starts_at >= visit.starts_at, Slot.starts_at < visit.ends_at)
-    session.execute(cells.values(appointment_id=visit.id, fit=0))
+    session.execute(cells.values(appointment_id=visit.id, fit=0, fit_open=0))
 
 
 def lapse_unseen(session: Session, scene: Scene) -> None:
@@ -119,6 +119,17 @@ def offer_after_hours(session: Session, scene: Scene) -> None:
 def misjudge_fit(session: Session, scene: Scene) -> None:
     last = select(func.max(Slot.starts_at)).scalar_subquery()
     session.execute(update(Slot).where(Slot.starts_at == last).values(fit=2))
+
+
+def misjudge_fit_open(session: Session, scene: Scene) -> None:
+    last = select(func.max(Slot.starts_at)).scalar_subquery()
+    session.execute(update(Slot).where(Slot.starts_at == last - 2 * CELL).values(fit_open=2))
+
+
+def keep_back_without_counting(session: Session, scene: Scene) -> None:
+    """The cell itself can be counted by its mark; that of the one before is not what it was."""
+    last = select(func.max(Slot.starts_at)).scalar_subquery()
+    session.execute(update(Slot).where(Slot.starts_at == last).values(protected=True, fit_open=0))
 
 
 def lose_link(session: Session, scene: Scene) -> None:
@@ -209,6 +220,8 @@ CASES: list[tuple[Break, dict[str, int]]] = [
     (lapse_unseen, {UNLICENSED: 2}),
     (offer_after_hours, {"free slots ahead that are not in the plan": 13 * 36}),
     (misjudge_fit, {"free slots whose fit is not what a recount gives": 1}),
+    (misjudge_fit_open, {"free slots whose fit is not what a recount gives": 1}),
+    (keep_back_without_counting, {"free slots whose fit is not what a recount gives": 3}),
     (lose_link, {"visits without a link": 1}),
     (
         lambda session, scene: lose_audit(session, scene.first, "appointment.booked"),

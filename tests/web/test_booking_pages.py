@@ -1098,7 +1098,7 @@ def test_a_taken_time_opened_anew_links_to_the_others(client: FlaskClient, clini
 def test_where_nothing_is_left_a_taken_time_still_has_its_page(client: FlaskClient, clinic: Clinic) -> None:
     slot = first(clinic)
     with transaction(clinic.engine) as session:
-        session.execute(text("UPDATE slot SET fit = 1 WHERE appointment_id IS NULL"))
+        session.execute(text("UPDATE slot SET fit = 1, fit_open = 1 WHERE appointment_id IS NULL"))
     page = look(client, f"/book/{slot}")
     assert (page.status, page.heading) == (409, GONE)
     assert page.follow("Call us").status == 200

@@ -123,7 +123,7 @@ def broken_promise(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
 def nothing_left(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
     slot = str(clinic.offers()[-1].slot)
     with transaction(clinic.engine) as session:
-        session.execute(text("UPDATE slot SET fit = 1 WHERE appointment_id IS NULL"))
+        session.execute(text("UPDATE slot SET fit = 1, fit_open = 1 WHERE appointment_id IS NULL"))
     return {
         "front": Stop("/"),
         "times": Stop("/book"),

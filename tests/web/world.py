@@ -79,6 +79,7 @@ FORMS: dict[str, dict[str, str]] = {
     },
     "away.add_closure": {"places": "1", "reason": "Snow", "starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "away.close_on_holidays": {"days": "2026-12-25 Christmas Day"},
+    "protection.save_level": {"pinned": "2", "least": "0", "most": "4"},
     "away.give_time_off": {"therapist_id": "1", "starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},

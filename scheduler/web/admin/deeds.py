@@ -29,6 +29,7 @@ VERBS: dict[str, Any] = {
     "changed": _("Changed"),
     "code_refused": _("Wrong code at sign-in"),
     "code_taken": _("Right code at sign-in"),
+    "decided": _("Decided by the rule"),
     "declined": _("Declined"),
     "disabled": _("Disabled"),
     "enabled": _("Enabled again"),
@@ -74,6 +75,7 @@ RECORDS: dict[str, Any] = {
     "moving_in": _("Import"),
     "outbox_message": _("Message"),
     "patient": _("Patient"),
+    "protection_level": _("Kept back for short notice"),
     "state_rule": _("State rule"),
     "therapist": _("Therapist"),
     "time_off": _("Time off"),
@@ -92,6 +94,10 @@ NOTES: dict[str, Any] = {
     "valid_until": _("Last day"),
     "weekday": _("Weekday"),
     "every_weeks": _("Every so many weeks"),
+    "least": _("Floor"),
+    "most": _("Ceiling"),
+    "pinned": _("Pinned"),
+    "level": _("Visits a day"),
     "counts": _("Lines"),
     "what": _("File"),
 }
@@ -134,6 +140,7 @@ PAGES: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "closure": ("away.closure", "closure_id", int),
     "license": ("people.license_", "license_id", int),
     "appointment_type": ("clinic.type_", "type_id", int),
+    "protection_level": ("protection.level", "location_id", int),
 }
 
 

@@ -20,6 +20,7 @@ from scheduler.services.accounts import AccountDetails
 from scheduler.services.clinic import LocationDetails, PolicyDetails, RuleDetails, TypeDetails
 from scheduler.services.hours import MOST_WEEKS, HoursDetails
 from scheduler.services.licensing import PT
+from scheduler.services.protection import HIGHEST, ProtectionDetails
 from scheduler.services.staffing import LicenseDetails, TherapistDetails
 from scheduler.services.time_away import ClosureDetails
 from scheduler.timeline import DAY_MINUTES
@@ -55,6 +56,7 @@ ROLES = {
 # What services refuse, so that it can be said in every language.
 REFUSALS = (
     _("There is one with this name already."),
+    _("The floor is above the ceiling."),
     _("This is further ahead than the clinic is booked at all."),
     _("This location is closed."),
     _("These hours are over; add new ones."),
@@ -106,6 +108,18 @@ class PolicyForm(DetailsForm):
         """With the target as a share."""
         names = (name for name in PolicyDetails.__dataclass_fields__ if name != "access_target")
         return PolicyDetails(access_target=self.target.data / 100, **{name: self[name].data for name in names})
+
+
+class ProtectionForm(DetailsForm):
+    kind = ProtectionDetails
+    pinned = Whole(
+        _("Visits of each day to keep back (empty: as the rule suggests)"),
+        0,
+        HIGHEST,
+        optional=True,
+    )
+    least = Whole(_("Floor of the rule's number"), 0, HIGHEST)
+    most = Whole(_("Ceiling of the rule's number"), 0, HIGHEST)
 
 
 def zones() -> list[SelectChoice]:
