@@ -16,7 +16,7 @@ from scheduler.clock import Clock
 from scheduler.db import reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import ClinicError
-from scheduler.services import access_goal, booking, health, holds, license_ends, limits, sign_in, slots
+from scheduler.services import access_goal, booking, health, holds, levers, license_ends, limits, sign_in, slots
 
 DELIVER_SECONDS = 2
 ROUNDS = 3
@@ -26,6 +26,7 @@ PLAN_SECONDS = 15 * 60
 TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
+STANDBY_SECONDS = 60  # a promise that is missed is mended within a minute, where standby hours can
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class Worker:
         """Do once what must have been done before anybody may book."""
         self.plan_slots()
         self.sweep_holds()
+        self.open_standby()
         self.measure_access()
         self.warn_of_ends()
         self.tidy()
@@ -65,6 +67,15 @@ class Worker:
         for therapist_id in therapist_ids:
             with transaction(self.engine) as session:
                 holds.sweep(session, [therapist_id], now=now)
+
+    def open_standby(self) -> None:
+        """Open hours on standby that the goal needs, where the clinic lets them open by themselves."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            due = levers.due(session, now=now)
+        if due:
+            with transaction(self.engine) as session:
+                levers.open_due(session, now=now)
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
@@ -122,6 +133,7 @@ def run(worker: Worker) -> None:
         (worker.deliver, DELIVER_SECONDS, ROUNDS),
         (worker.beat, HEARTBEAT_SECONDS, 1),
         (worker.sweep_holds, SWEEP_SECONDS, 1),
+        (worker.open_standby, STANDBY_SECONDS, 1),
         (worker.measure_access, ACCESS_SECONDS, 1),
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),

@@ -1,6 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessRequest, AccessSample
+from scheduler.models.access import AccessRequest, AccessSample, Lever, LeverUse, Promise
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -28,7 +28,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import Closure, Slot, TimeOff, Wish, WorkingHours
+from scheduler.models.schedule import Closure, Slot, StandbyOpening, TimeOff, Wish, WorkingHours
 
 __all__ = [
     "AccessRequest",
@@ -53,6 +53,8 @@ __all__ = [
     "Hold",
     "IdempotencyKey",
     "Kind",
+    "Lever",
+    "LeverUse",
     "License",
     "Location",
     "ManageLink",
@@ -60,11 +62,13 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "Promise",
     "RecoveryCode",
     "Role",
     "SignInAttempt",
     "Slot",
     "StaffSession",
+    "StandbyOpening",
     "StateRule",
     "Status",
     "Therapist",

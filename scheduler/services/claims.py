@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from scheduler.models import AppointmentType, ClinicPolicy, Location, Therapist, WorkingHours
+from scheduler.models import AppointmentType, ClinicPolicy, Location, StandbyOpening, Therapist, WorkingHours
 from scheduler.services import access_goal, licensing, practice
 from scheduler.services.access_goal import Access
 from scheduler.services.licensing import Licences
@@ -94,10 +94,17 @@ def present(session: Session, *, now: datetime) -> Present:
 
 
 def _posts(session: Session, today: Mapping[int, date]) -> dict[int, frozenset[int]]:
-    """Every active therapist, with the locations where they have hours on that location's date."""
+    """Every active therapist, with the locations where they have hours on that location's date.
+
+    Hours on standby count once a day of them is opened that is not over.
+    """
+    opened = exists().where(
+        StandbyOpening.working_hours_id == WorkingHours.id,
+        StandbyOpening.day >= min(today.values(), default=date.max),
+    )
     hours = (
         select(Therapist.id, WorkingHours.location_id, WorkingHours.valid_from, WorkingHours.valid_until)
-        .outerjoin(WorkingHours, WorkingHours.therapist_id == Therapist.id)
+        .outerjoin(WorkingHours, (WorkingHours.therapist_id == Therapist.id) & (~WorkingHours.standby | opened))
         .where(Therapist.active)
         .distinct()
     )
