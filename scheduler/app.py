@@ -10,7 +10,7 @@ from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, openapi, problems, requests
 from scheduler.web.admin import access as access_board
-from scheduler.web.admin import audit_log, away, clinic, moving_in, people, reports, setup
+from scheduler.web.admin import audit_log, away, clinic, levers, moving_in, people, reports, setup
 from scheduler.web.api import api
 from scheduler.web.context import Context
 from scheduler.web.feeds import feeds
@@ -86,6 +86,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
         desk_booking,
         reports,
         access_board,
+        levers,
         audit_log,
         clinic,
         people,

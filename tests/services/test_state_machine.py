@@ -1,6 +1,7 @@
 """Any sequence of what patients and administrators do, and of time, beside a model in plain Python.
 
-Patients hold, book and cancel; hours, licences, closures and time off change, and the clock goes on, in any order.
+Patients hold, book and cancel; hours, licences, closures, time off and what is opened of standby change, and the clock
+goes on, in any order.
 """
 
 from collections import Counter
@@ -19,15 +20,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Engine, delete, text, update
+from sqlalchemy import Engine, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, ClinicPolicy, License, Wish, WorkingHours
-from scheduler.services import consequences, edits, holds, slots, time_away, verify
+from scheduler.models import AppointmentType, ClinicPolicy, License, Promise, Wish, WorkingHours
+from scheduler.services import consequences, edits, holds, slots, standby, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
@@ -42,6 +43,7 @@ from tests.services.plain_model import (
     NOTICE,
     PLACES,
     QUARTER,
+    STANDBY,
     THERAPISTS,
     VISITS,
     Away,
@@ -100,6 +102,7 @@ class ClinicLife(RuleBasedStateMachine):
                 session.add_all(Clinic.license(therapist, kind, "CO") for kind in LICENCES)
                 for weekday in range(7):
                     self._set_day(session, therapist, weekday, DAYS[1 + (therapist + weekday) % (len(DAYS) - 1)])
+        self._add_standby()
         self.clinic.plan()
         for number, pick in enumerate(visits):
             self.book(list(VISITS)[number % len(VISITS)], pick)
@@ -112,9 +115,17 @@ class ClinicLife(RuleBasedStateMachine):
         for therapist in THERAPISTS:
             assert self.clinic.add_therapist(f"Therapist {therapist}") == therapist
 
+    def _add_standby(self) -> None:
+        place, opens, closes = STANDBY
+        for therapist in THERAPISTS:
+            self.clinic.add_hours(therapist, place, range(7), opens, closes, standby=True)
+        with reading(self.clinic.engine) as session:
+            rows = session.scalars(select(WorkingHours).where(WorkingHours.standby))
+            self.standby = {(row.therapist_id, row.weekday): row.id for row in rows}
+
     def _set_day(self, session: Session, therapist: int, weekday: int, day: Day) -> None:
         self.model.week[therapist, weekday] = day
-        of_day = (WorkingHours.therapist_id == therapist, WorkingHours.weekday == weekday)
+        of_day = (WorkingHours.therapist_id == therapist, WorkingHours.weekday == weekday, ~WorkingHours.standby)
         session.execute(delete(WorkingHours).where(*of_day))
         session.add_all(
             WorkingHours(
@@ -166,6 +177,8 @@ class ClinicLife(RuleBasedStateMachine):
             doing("change_closure", pick=PICKS, span=SPANS, only_ends=st.booleans(), agrees=AGREES),
             doing("decide", pick=PICKS, wish=st.sampled_from((Wish.APPROVED, Wish.DECLINED)), agrees=AGREES),
             doing("take_back", pick=PICKS),
+            doing("open_standby", therapist=SOMEBODY, days=st.integers(0, 3)),
+            doing("close_standby", pick=PICKS, agrees=AGREES),
             doing("pass_time", minutes=st.sampled_from([0, 8, 15, 100, 7 * 60, 26 * 60]), sweeps=st.booleans()),
         )
     )
@@ -327,6 +340,31 @@ class ClinicLife(RuleBasedStateMachine):
 
         allowed = one.wish != Wish.APPROVED or self.model.wall_of(one) < one.begins
         self._administer(change, self.model.with_away(without=[one]) if allowed else None)
+
+    def open_standby(self, therapist: int, days: int) -> None:
+        day = self.model.now.astimezone(PLACES[STANDBY[0]][1]).date() + timedelta(days=days)
+        hours_id, known = self.standby[therapist, day.weekday()], (therapist, day) in self.model.opened
+        after = self.model.with_opened((therapist, day))
+        possible = self.model.standby_ahead(therapist, day) and (known or self.model.gives(therapist, day))
+
+        def change(session: Session, _agreed: str | None) -> None:
+            standby.open_day(session, hours_id, day, Promise.KEPT, by=ADMIN, now=self.model.now)
+
+        self._administer(change, after if possible else None)
+
+    def close_standby(self, pick: int, agrees: bool) -> None:
+        """What is over stays as it was."""
+        if not self.model.opened:
+            return
+        therapist, day = sorted(self.model.opened)[pick % len(self.model.opened)]
+
+        def change(session: Session, agreed: str | None) -> None:
+            hours_id = self.standby[therapist, day.weekday()]
+            standby.close_day(session, hours_id, day, agreed=agreed, by=ADMIN, now=self.model.now)
+
+        ahead = self.model.standby_ahead(therapist, day)
+        after = self.model.with_closed((therapist, day)) if ahead else None
+        self._administer(change, after, agrees=agrees)
 
     def _some(self, wish: Wish, what: str) -> list[Away]:
         return [one for one in self.model.away if one.wish == wish and getattr(one, what)]
