@@ -74,10 +74,10 @@ def test_each_lever_is_named_with_its_effect(admin: FlaskClient, full: Clinic) -
     found = list(sections(page).values())
     soonest = "Tuesday, November 24, 9:00 AM Central Standard Time"
     assert found[0] == [f"Chatham 5 starts, the soonest {soonest}: Ben Becker (5 starts) I offered it: Chatham"]
-    assert found[1] == ["Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 h Open: Ana Abbott"]
+    assert found[1] == ["Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 hours Open: Ana Abbott"]
     assert found[2] == [
-        "Ben Becker Monday, November 23, 9:00 AM to 11:00 AM: 1 start, 2 h I asked: Ben Becker",
-        "Ben Becker Wednesday, November 25, 9:00 AM to 11:00 AM: 1 start, 2 h I asked: Ben Becker",
+        "Ben Becker Monday, November 23, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
+        "Ben Becker Wednesday, November 25, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
     ]
     assert found[3] == []
 
@@ -95,7 +95,7 @@ def test_standby_is_opened_by_one_click_and_closed_again(
     page = look(admin, f"{LEVERS}?location=1")
     (done,) = sections(page)["What was done in the last 90 days"]
     assert done.startswith("Opened standby hours, Ana Abbott, Springfield, Tuesday, November 24, 6:00 PM to 8:00 PM")
-    assert "Put forward: 2 h. Booked of it since: 1 visit, 1 h." in done
+    assert "Put forward: 2 hours. Booked of it since: 1 visit, 1 hour." in done
     page = press(admin, page, "Close again")
     assert page.heading == "This changes 1 booked visit"
     page = page.press("Save all the same")

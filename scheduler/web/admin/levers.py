@@ -253,8 +253,12 @@ def _ask(one: Ask, here: Location, before: Use | None) -> Proposal:
 
 
 def _gives(times: str, starts: int, hours: float) -> str:
-    number = figures.number(hours)
-    return str(gettext("%(times)s: %(starts)s, %(hours)s h", times=times, starts=_starts(starts), hours=number))
+    return f"{times}: {_starts(starts)}, {_hours(hours)}"
+
+
+def _hours(hours: float) -> str:
+    told = {"hours": figures.number(hours)}
+    return str(ngettext("%(hours)s hour", "%(hours)s hours", 1 if hours == 1 else 2, **told))
 
 
 def _times(starts_at: datetime, ends_at: datetime, place: Location) -> str:
@@ -284,8 +288,8 @@ def _shown(use: Use) -> ShownUse:
         when=_when(row.used_at, place),
         what=", ".join(what),
         who=_who(use),
-        hours=figures.number(use.hours),
-        booked=gettext("%(visits)s, %(hours)s h", visits=visits, hours=figures.number(use.booked_hours)),
+        hours=_hours(use.hours),
+        booked=f"{visits}, {_hours(use.booked_hours)}",
         closes=closes,
     )
 
