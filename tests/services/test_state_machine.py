@@ -329,7 +329,7 @@ class ClinicLife(RuleBasedStateMachine):
                 time_away.decide(session, absence.row, other, agreed=None, by=ADMIN, now=self.model.now)
 
     def take_back(self, pick: int) -> None:
-        """A closure, or time off, that has not begun; a wish at any time."""
+        """A closure, or time off, that has not begun; a wish that nobody has decided, at any time."""
         if not self.model.away:
             return
         one = self.model.away[pick % len(self.model.away)]
@@ -338,7 +338,8 @@ class ClinicLife(RuleBasedStateMachine):
         def change(session: Session, _agreed: str | None) -> None:
             undo(session, one.row, by=ADMIN, now=self.model.now)
 
-        allowed = one.wish != Wish.APPROVED or self.model.wall_of(one) < one.begins
+        begun = self.model.wall_of(one) >= one.begins
+        allowed = one.wish == Wish.ASKED or (one.wish == Wish.APPROVED and not begun)
         self._administer(change, self.model.with_away(without=[one]) if allowed else None)
 
     def open_standby(self, therapist: int, days: int) -> None:
