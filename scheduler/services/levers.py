@@ -390,17 +390,17 @@ def _noted(
 
 def _elsewhere(scene: Scene, here: Location, window: Times) -> list[Elsewhere]:
     """The other locations of the area that have starts in the window, soonest first."""
-    names: dict[int, str] = {shift.therapist_id: shift.therapist for shift in scene.shifts}
+    names, cells = {shift.therapist_id: shift.therapist for shift in scene.shifts}, scene.kind.cells
+    free = defaultdict[int, list[Stretch]](list)
+    for one in scene.free:
+        free[one.location_id].append(one)
     found = []
     for place in scene.places.values():
         if place.id == here.id or not here.area or place.area != here.area:
             continue
-        free = [one for one in scene.free if one.location_id == place.id]
-        starts = [start for start in scene.starts(free) if _within(start.starts_at, window)]
+        starts = [start for start in scene.starts(free[place.id]) if _within(start.starts_at, window)]
         if starts:
-            covered = {
-                (start.therapist_id, start.starts_at + n * CELL) for start in starts for n in range(scene.kind.cells)
-            }
+            covered = {(start.therapist_id, start.starts_at + n * CELL) for start in starts for n in range(cells)}
             therapists = Counter(names[start.therapist_id] for start in starts)
             found.append(Elsewhere(place, starts[0].starts_at, len(starts), len(covered), therapists))
     return sorted(found, key=lambda one: (one.soonest, one.location.name))
