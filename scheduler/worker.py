@@ -26,6 +26,7 @@ from scheduler.services import (
     claims,
     health,
     holds,
+    levers,
     license_ends,
     limits,
     planning,
@@ -47,6 +48,7 @@ WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 CLAIMS_SECONDS = 60
 WATCH_SECONDS = 5 * 60  # well within the half hour after which a miss counts
+STANDBY_SECONDS = 60  # a promise that is missed is mended within a minute, where standby hours can
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
@@ -64,6 +66,7 @@ class Worker:
         self.plan_slots()
         self.protect()
         self.sweep_holds()
+        self.open_standby()
         self.measure_access()
         self.note_claims()
         self.watch_access()
@@ -92,6 +95,15 @@ class Worker:
         for therapist_id in therapist_ids:
             with transaction(self.engine) as session:
                 holds.sweep(session, [therapist_id], now=now)
+
+    def open_standby(self) -> None:
+        """Open hours on standby that the goal needs, where the clinic lets them open by themselves."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            due = levers.due(session, now=now)
+        if due:
+            with transaction(self.engine) as session:
+                levers.open_due(session, now=now)
 
     def measure_access(self) -> None:
         """Keep how the access goal stands, once each quarter hour whoever is first."""
@@ -200,6 +212,7 @@ def run(worker: Worker) -> None:
         (worker.deliver, DELIVER_SECONDS, ROUNDS),
         (worker.beat, HEARTBEAT_SECONDS, 1),
         (worker.sweep_holds, SWEEP_SECONDS, 1),
+        (worker.open_standby, STANDBY_SECONDS, 1),
         (worker.measure_access, ACCESS_SECONDS, 1),
         (worker.note_claims, CLAIMS_SECONDS, 1),
         (worker.watch_access, WATCH_SECONDS, 1),

@@ -1,6 +1,6 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessDay, AccessRequest, AccessSample, ProtectionLevel
+from scheduler.models.access import AccessDay, AccessRequest, AccessSample, Lever, LeverUse, Promise, ProtectionLevel
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -28,7 +28,7 @@ from scheduler.models.practice import (
     Therapist,
     TherapistLanguage,
 )
-from scheduler.models.schedule import CalendarPlan, Closure, Slot, TimeOff, TimeOffStatus, WorkingHours
+from scheduler.models.schedule import CalendarPlan, Closure, Slot, StandbyOpening, TimeOff, TimeOffStatus, WorkingHours
 from scheduler.models.watch import AccessWatch, AccessWord, ClaimChange, Reason, Saying
 
 __all__ = [
@@ -59,6 +59,8 @@ __all__ = [
     "Hold",
     "IdempotencyKey",
     "Kind",
+    "Lever",
+    "LeverUse",
     "License",
     "Location",
     "ManageLink",
@@ -66,6 +68,7 @@ __all__ = [
     "OutboxMessage",
     "Passkey",
     "Patient",
+    "Promise",
     "ProtectionLevel",
     "Reason",
     "RecoveryCode",
@@ -74,6 +77,7 @@ __all__ = [
     "SignInAttempt",
     "Slot",
     "StaffSession",
+    "StandbyOpening",
     "StateRule",
     "Status",
     "Therapist",

@@ -1,14 +1,31 @@
 """The access goal: as it was measured, as those met it who asked for a visit, and what is kept back for it."""
 
 from datetime import date, datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from scheduler.db import Base
+from scheduler.db import Base, one_of
 
 HOURS = Numeric(8, 2, asdecimal=False)
+
+
+class Lever(StrEnum):
+    """What brings starts to a location that misses the goal."""
+
+    ELSEWHERE = "elsewhere"
+    STANDBY = "standby"
+    ASK = "ask"
+
+
+class Promise(StrEnum):
+    """How the goal stood when a lever was used: kept, missed, or about to be missed."""
+
+    KEPT = "kept"
+    MISSED = "missed"
+    FORESEEN = "foreseen"
 
 
 class AccessSample(Base):
@@ -141,3 +158,35 @@ class ProtectionLevel(Base):
     @property
     def pinned(self) -> bool:
         return self.pinned_by is not None
+
+
+class LeverUse(Base):
+    """A lever that somebody used for a location, or the clinic's own worker by rule.
+
+    What it put forward are `cells` free quarter hours in [starts_at, ends_at) at the location `place_id`: standby hours
+    of a therapist that were opened, the usual hours of one who was asked, or, of nobody by name, what another location
+    had free and was offered. What of it was booked is counted from visits. Only standby hours can be closed again.
+    """
+
+    __tablename__ = "lever_use"
+    __table_args__ = (
+        CheckConstraint(f"lever IN ({one_of(Lever)})", name="lever_known"),
+        CheckConstraint(f"promise IN ({one_of(Promise)})", name="promise_known"),
+        CheckConstraint("(lever = 'elsewhere') = (therapist_id IS NULL)", name="therapist_named"),
+        CheckConstraint("starts_at < ends_at", name="times_in_order"),
+        CheckConstraint("cells > 0", name="cells_positive"),
+        CheckConstraint("closed_at IS NULL OR lever = 'standby'", name="only_standby_closes"),
+        Index(None, "location_id", "used_at"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    lever: Mapped[str]
+    promise: Mapped[str]
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    place_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    therapist_id: Mapped[int | None] = mapped_column(ForeignKey("therapist.id"))
+    used_at: Mapped[datetime]
+    used_by: Mapped[str]  # as the record names who does something
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    cells: Mapped[int]
+    closed_at: Mapped[datetime | None]

@@ -30,6 +30,9 @@ class WorkingHours(Base):
 
     The week of `valid_from`, which begins on Monday, is one of them. Weekday 0 is Monday. Minutes count from local
     midnight; `closes_minute` may run past 24 * 60 into the next day.
+
+    Hours on `standby` are approved in advance and give no cells, but on days that are opened (StandbyOpening): by hand,
+    or where `opens_by_rule`, by the clinic's own worker when the access goal needs them.
     """
 
     __tablename__ = "working_hours"
@@ -42,6 +45,7 @@ class WorkingHours(Base):
         ),
         CheckConstraint("valid_until IS NULL OR valid_until >= valid_from", name="dates_in_order"),
         CheckConstraint("every_weeks BETWEEN 1 AND 8", name="every_weeks_few"),
+        CheckConstraint("standby OR NOT opens_by_rule", name="rule_opens_standby"),
         Index(None, "therapist_id", "location_id"),
         NUMBERED_ONCE,
     )
@@ -54,6 +58,17 @@ class WorkingHours(Base):
     valid_from: Mapped[date]
     valid_until: Mapped[date | None]
     every_weeks: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    standby: Mapped[bool] = mapped_column(default=False, server_default=false())
+    opens_by_rule: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class StandbyOpening(Base):
+    """A local day on which hours on standby are worked like others. Who opened it, when and why says its LeverUse."""
+
+    __tablename__ = "standby_opening"
+    working_hours_id: Mapped[int] = mapped_column(ForeignKey("working_hours.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    lever_use_id: Mapped[int] = mapped_column(ForeignKey("lever_use.id"), unique=True)
 
 
 class Range:

@@ -11,10 +11,19 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from scheduler.models import AppointmentType, ClinicPolicy, Location, Saying, Slot, Therapist, WorkingHours
+from scheduler.models import (
+    AppointmentType,
+    ClinicPolicy,
+    Location,
+    Saying,
+    Slot,
+    StandbyOpening,
+    Therapist,
+    WorkingHours,
+)
 from scheduler.services import access_goal, access_rules, licensing, practice
 from scheduler.services.access_goal import Access, AtLocation
 from scheduler.services.licensing import Licences
@@ -264,10 +273,17 @@ def _cells(session: Session, kind: AppointmentType, since: datetime, until: date
 
 
 def _posts(session: Session, today: Mapping[int, date]) -> dict[int, frozenset[int]]:
-    """Every active therapist, with the locations where they have hours on that location's date."""
+    """Every active therapist, with the locations where they have hours on that location's date.
+
+    Hours on standby count once a day of them is opened that is not over.
+    """
+    opened = exists().where(
+        StandbyOpening.working_hours_id == WorkingHours.id,
+        StandbyOpening.day >= min(today.values(), default=date.max),
+    )
     hours = (
         select(Therapist.id, WorkingHours.location_id, WorkingHours.valid_from, WorkingHours.valid_until)
-        .outerjoin(WorkingHours, WorkingHours.therapist_id == Therapist.id)
+        .outerjoin(WorkingHours, (WorkingHours.therapist_id == Therapist.id) & (~WorkingHours.standby | opened))
         .where(Therapist.active)
         .distinct()
     )

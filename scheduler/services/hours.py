@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from scheduler.errors import Conflict, Invalid
-from scheduler.models import Location, Therapist, WorkingHours
+from scheduler.models import Location, StandbyOpening, Therapist, WorkingHours
 from scheduler.services import audit, consequences, edits, licensing
 from scheduler.services.audit import Actor
 from scheduler.timeline import DAY, first_clash, local_date, never_began, worked_days, zone_of
@@ -24,7 +24,8 @@ LONGEST_RHYTHM = MOST_WEEKS * 7 * DAY
 class HoursDetails:
     """What of hours can be changed; minutes count from local midnight and may run into the next day.
 
-    The week of the first day, from Monday on, is worked, and every so many weeks after it.
+    The week of the first day, from Monday on, is worked, and every so many weeks after it. Hours on `standby` give no
+    times until a day of them is opened: by hand, or where `opens_by_rule`.
     """
 
     opens_minute: int
@@ -32,6 +33,8 @@ class HoursDetails:
     valid_from: date
     valid_until: date | None
     every_weeks: int = 1
+    standby: bool = False
+    opens_by_rule: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Shift:
     valid_from: date
     valid_until: date | None
     every_weeks: int
+    standby: bool
+    opens_by_rule: bool
     therapist: str
     location: str
     time_zone: str
@@ -180,7 +185,7 @@ def change(
         elif new_times:
             rest = _end_and_go_on(session, hours, details)
         else:
-            hours.valid_until = details.valid_until
+            hours.valid_until, hours.opens_by_rule = details.valid_until, details.opens_by_rule
         session.flush()
         require_no_clash(session, {hours.id if rest is None else rest.id}, now=now)
     edits.note(session, "working_hours.changed", hours, before, details_of(hours), by=by, now=now)
@@ -196,6 +201,7 @@ def remove(session: Session, hours_id: int, *, agreed: str | None, by: Actor, no
         raise Invalid("valid_until", "These hours have been worked, so they can only end.")
     with consequences.weighed(session, [hours.therapist_id], agreed=agreed, now=now):
         audit.record(session, "working_hours.removed", hours, by=by, now=now, **told(hours))
+        session.execute(delete(StandbyOpening).where(StandbyOpening.working_hours_id == hours.id))
         session.delete(hours)
 
 
@@ -244,12 +250,15 @@ def _require_days(before: HoursDetails, details: HoursDetails, today: date, *, u
         raise Invalid("valid_until", "This is before the first day, or has passed.")
 
 
-def _times(details: HoursDetails) -> tuple[int, int, int]:
-    return details.opens_minute, details.closes_minute, details.every_weeks
+def _times(details: HoursDetails) -> tuple[int, int, int, bool]:
+    return details.opens_minute, details.closes_minute, details.every_weeks, details.standby
 
 
 def _end_and_go_on(session: Session, hours: WorkingHours, details: HoursDetails) -> WorkingHours:
-    """End weekly hours the day before new ones begin; return the new ones. A rhythm that stays keeps its weeks."""
+    """End weekly hours the day before new ones begin; return the new ones. A rhythm that stays keeps its weeks.
+
+    Days of standby that were opened stay open.
+    """
     last, until = details.valid_from - DAY, hours.valid_until
     hours.valid_until = None
     if details.every_weeks == hours.every_weeks > 1:
@@ -260,6 +269,11 @@ def _end_and_go_on(session: Session, hours: WorkingHours, details: HoursDetails)
     )
     hours.valid_until = min(until or last, last)
     session.add(rest)
+    session.flush()
+    opened = update(StandbyOpening).where(
+        StandbyOpening.working_hours_id == hours.id, StandbyOpening.day >= rest.valid_from
+    )
+    session.execute(opened.values(working_hours_id=rest.id))
     return rest
 
 

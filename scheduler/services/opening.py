@@ -214,11 +214,15 @@ def _places(session: Session, places: Sequence[Location], now: datetime) -> list
 
 
 def _staffed(session: Session, places: dict[int, tuple[str, date]]) -> set[int]:
-    """Where somebody has hours, now or later, who may treat there when they begin."""
+    """Where somebody has hours, now or later and not on standby, who may treat there when they begin."""
     hours = session.execute(
         select(WorkingHours.location_id, WorkingHours.therapist_id, WorkingHours.valid_from)
         .join(Therapist, Therapist.id == WorkingHours.therapist_id)
-        .where(Therapist.active, _not_over(min((day for _, day in places.values()), default=date.min)))
+        .where(
+            Therapist.active,
+            ~WorkingHours.standby,
+            _not_over(min((day for _, day in places.values()), default=date.min)),
+        )
         .distinct()
     ).all()
     licences = licensing.licences_of(session, {therapist_id for _, therapist_id, _ in hours})

@@ -99,7 +99,7 @@ def claim(session: Session, lease: Lease, *, now: datetime) -> list[UUID]:
     in_trouble = state is not None and state.failures >= TROUBLE
     unclaimed = or_(C.leased_until.is_(None), C.leased_until <= database_now())
     due = _unlocked(_due(now), unclaimed).limit(1 if in_trouble else BATCH)
-    order = (func.random(),) if in_trouble else (C.kind == Kind.REMINDER, C.tries, C.due_at)
+    order = (func.random(),) if in_trouble else (C.kind == Kind.REMINDER, C.tries, C.due_at, C.id)
     ids = list(session.scalars(due.order_by(*order)))
     if ids:
         leased = {"lease": lease.id, "leased_until": database_now() + lease.length}

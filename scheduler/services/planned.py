@@ -1,7 +1,7 @@
 """Who is to work where and when: weekly hours, less closures, less time off, on days with a valid licence."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from scheduler.models import Closure, Location, Therapist, TimeOff, TimeOffStatus, WorkingHours
+from scheduler.models import Closure, Location, StandbyOpening, Therapist, TimeOff, TimeOffStatus, WorkingHours
 from scheduler.services import licensing
 from scheduler.services.licensing import Licences
 from scheduler.timeline import (
@@ -41,6 +41,8 @@ class Hours(NamedTuple):
     valid_from: date
     valid_until: date | None
     every_weeks: int
+    id: int
+    standby: bool
     state: str
     zone_name: str
 
@@ -100,15 +102,27 @@ def _near(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Every row that the working time of some therapists within a window follows from."""
+    """Every row that the working time of some therapists within a window follows from.
+
+    `opened` are the days on which hours on standby are worked, as (hours, day); None for all of them.
+    """
 
     hours: dict[int, list[Hours]]
     licences: Licences
     away: Away
+    opened: frozenset[tuple[int, date]] | None
 
     @classmethod
-    def read(cls, session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> "Rows":
-        """What [start, end) needs. Five queries at any size."""
+    def read(
+        cls,
+        session: Session,
+        therapist_ids: Collection[int],
+        start: datetime,
+        end: datetime,
+        *,
+        all_standby: bool = False,
+    ) -> "Rows":
+        """What [start, end) needs. Five queries at any size, six where there are hours on standby."""
         found = session.execute(
             select(*OF_HOURS, Location.state, Location.time_zone)
             .join(Location, Location.id == WorkingHours.location_id)
@@ -120,7 +134,9 @@ class Rows:
         for row in found:
             hours[row[0]].append(Hours._make(row))
         licences = licensing.licences_of(session, therapist_ids)
-        return cls(hours, licences, Away.near(session, therapist_ids, start - 3 * DAY, end))
+        standby = [one.id for of_one in hours.values() for one in of_one if one.standby]
+        opened = None if all_standby else _opened(session, standby, start)
+        return cls(hours, licences, Away.near(session, therapist_ids, start - 3 * DAY, end), opened)
 
     def time(self, therapist_ids: Iterable[int], start: datetime, end: datetime) -> list[Stretch]:
         """The working time of active, licensed therapists at active places in [start, end), cut at local midnights."""
@@ -141,7 +157,7 @@ class Rows:
 
     def _licensed(self, hours: Hours, start: datetime, end: datetime) -> Iterator[Stretch]:
         whose, zone = hours.therapist_id, zone_of(hours.zone_name)
-        for from_, until in _daily_pieces(hours, zone, start, end):
+        for from_, until in _daily_pieces(hours, zone, start, end, self.opened):
             day = local_date(from_, zone)
             if self.licences.may_treat(whose, hours.state, day):
                 needling = self.licences.may_needle(whose, hours.state, day)
@@ -161,28 +177,55 @@ class Rows:
             hours = self.hours.get(whose, ())
             closures = [self.away.closures.get(place) for place in sorted({one.location_id for one in hours})]
             allowed = [rules.get(state) for state in sorted({one.state for one in hours})]
-            told = repr((hours, closures, self.away.off.get(whose), held[whose], allowed))
+            own = {one.id for one in hours if one.standby}
+            opened = sorted(each for each in self.opened or () if each[0] in own)
+            told = repr((hours, closures, self.away.off.get(whose), held[whose], allowed, opened))
             bases[whose] = sha256(told.encode()).hexdigest()
         return bases
 
 
-def planned_time(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> list[Stretch]:
-    """The working time of therapists as the rows now have it; see `Rows.time`."""
-    return Rows.read(session, therapist_ids, start, end).time(therapist_ids, start, end)
+def planned_time(
+    session: Session, therapist_ids: Collection[int], start: datetime, end: datetime, *, all_standby: bool = False
+) -> list[Stretch]:
+    """The working time of therapists as the rows now have it; see `Rows.time`.
+
+    Of hours on standby only days that are opened; all of them with `all_standby`, for who asks what opening would give.
+    """
+    rows = Rows.read(session, therapist_ids, start, end, all_standby=all_standby)
+    return rows.time(therapist_ids, start, end)
 
 
-def _daily_pieces(hours: Hours, zone: ZoneInfo, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+def _daily_pieces(
+    hours: Hours,
+    zone: ZoneInfo,
+    start: datetime,
+    end: datetime,
+    opened: Container[tuple[int, date]] | None,
+) -> Iterator[tuple[datetime, datetime]]:
     """Yield each worked stretch near [start, end), cut in two where it runs past local midnight.
 
+    Hours on standby are worked on days that are `opened`, as (hours, day), or on all where that is None.
     Stretches whole days before count too: which of two that overlap is worked must not depend on the window asked for.
     """
     for day in worked_days(hours, local_date(start, zone) - 3 * DAY, local_date(end, zone)):
+        if hours.standby and opened is not None and (hours.id, day) not in opened:
+            continue
         opens, closes = working_time(hours, day, zone)
         midnight = first_instant(day + DAY, 0, zone)
         if opens < min(closes, midnight):
             yield opens, min(closes, midnight)
         if midnight < closes:
             yield midnight, closes
+
+
+def _opened(session: Session, hours_ids: Collection[int], start: datetime) -> frozenset[tuple[int, date]]:
+    """The days on which hours on standby were opened, as (hours, day), that may touch what begins at `start`."""
+    if not hours_ids:
+        return frozenset()
+    days = select(StandbyOpening.working_hours_id, StandbyOpening.day).where(
+        StandbyOpening.working_hours_id.in_(hours_ids), StandbyOpening.day >= start.date() - 4 * DAY
+    )
+    return frozenset((hours_id, day) for hours_id, day in session.execute(days))
 
 
 def _times(ranges: Iterable[WallRange], zone: ZoneInfo) -> list[tuple[datetime, datetime]]:

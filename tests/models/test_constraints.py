@@ -64,6 +64,7 @@ from scheduler.models import (
     Heartbeat,
     Hold,
     IdempotencyKey,
+    LeverUse,
     License,
     Location,
     ManageLink,
@@ -75,6 +76,7 @@ from scheduler.models import (
     SignInAttempt,
     Slot,
     StaffSession,
+    StandbyOpening,
     StateRule,
     Therapist,
     TherapistLanguage,
@@ -333,6 +335,18 @@ def a_claim_change(_session: Session, n: int) -> Values:
     return {"claim": "licensed", "number": n, "since": NOON, "says": "fails", "breaches": [{"what": "nobody"}]}
 
 
+def a_lever_use(session: Session, _n: int) -> Values:
+    where = {"location_id": stored(session, Location)["id"], "place_id": stored(session, Location)["id"]}
+    who = {"therapist_id": stored(session, Therapist)["id"], "used_at": NOON, "used_by": "worker"}
+    what = {"lever": "standby", "promise": "missed", "cells": 1, "closed_at": None}
+    return where | who | what | {"starts_at": NOON, "ends_at": NOON + QUARTER}
+
+
+def an_opening(session: Session, _n: int) -> Values:
+    keys = {"working_hours_id": stored(session, WorkingHours)["id"], "lever_use_id": stored(session, LeverUse)["id"]}
+    return keys | {"day": DAY}
+
+
 def an_account(session: Session, n: int) -> Values:
     who = {
         "email": f"a{n}@example.com",
@@ -410,6 +424,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Heartbeat: a_beat,
     Hold: a_hold,
     IdempotencyKey: an_idempotency_key,
+    LeverUse: a_lever_use,
     License: a_license,
     Location: a_location,
     ManageLink: a_link,
@@ -421,6 +436,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     SignInAttempt: a_sign_in_attempt,
     Slot: a_slot,
     StaffSession: a_session,
+    StandbyOpening: an_opening,
     StateRule: a_state_rule,
     Therapist: a_therapist,
     TherapistLanguage: a_language,
@@ -623,6 +639,22 @@ CASES = [
     Case("fk_working_hours_therapist_id", WorkingHours, adding(therapist_id=NOBODY)),
     Case("fk_working_hours_location_id", WorkingHours, adding(location_id=NOBODY)),
     Case("pk_working_hours", WorkingHours, repeating("id")),
+    Case("ck_working_hours_rule_opens_standby", WorkingHours, adding(opens_by_rule=True)),
+    Case("fk_standby_opening_working_hours_id", StandbyOpening, adding(working_hours_id=NOBODY)),
+    Case("fk_standby_opening_lever_use_id", StandbyOpening, adding(lever_use_id=NOBODY)),
+    Case("uq_standby_opening_lever_use_id", StandbyOpening, repeating("lever_use_id")),
+    Case("pk_standby_opening", StandbyOpening, repeating("working_hours_id", "day")),
+    # what was done to keep the goal
+    Case("ck_lever_use_lever_known", LeverUse, adding(lever="overbook")),
+    Case("ck_lever_use_promise_known", LeverUse, adding(promise="broken")),
+    Case("ck_lever_use_therapist_named", LeverUse, adding(lever="elsewhere")),
+    Case("ck_lever_use_therapist_named", LeverUse, adding(therapist_id=None)),
+    Case("ck_lever_use_times_in_order", LeverUse, adding(ends_at=NOON)),
+    Case("ck_lever_use_cells_positive", LeverUse, adding(cells=0)),
+    Case("ck_lever_use_only_standby_closes", LeverUse, adding(lever="ask", closed_at=NOON)),
+    *(Case(f"fk_lever_use_{key}", LeverUse, adding(**{key: NOBODY})) for key in ("location_id", "place_id")),
+    Case("fk_lever_use_therapist_id", LeverUse, adding(therapist_id=NOBODY)),
+    Case("pk_lever_use", LeverUse, repeating("id")),
     *(
         Case(f"ck_{table.__tablename__}_{rule}", table, adding(**values))
         for table in (Closure, TimeOff)
@@ -975,6 +1007,8 @@ def test_a_row_without_a_required_value_is_refused(database: Engine, column: Col
         (Location, AppointmentTypeLocation, "location_id"),
         (Appointment, Told, "appointment_id"),
         (Appointment, Hold, "appointment_id"),
+        (WorkingHours, StandbyOpening, "working_hours_id"),
+        (LeverUse, StandbyOpening, "lever_use_id"),
     ],
 )
 def test_a_row_that_others_need_cannot_be_deleted(

@@ -36,6 +36,7 @@ from scheduler.models import (
     Closure,
     Heartbeat,
     Kind,
+    LeverUse,
     Location,
     OutboxMessage,
     Passkey,
@@ -46,12 +47,15 @@ from scheduler.models import (
     Role,
     SignInAttempt,
     StaffSession,
+    StandbyOpening,
     TimeOff,
     TimeOffStatus,
     Told,
     UsedChallenge,
+    WorkingHours,
 )
 from scheduler.services import access_goal, access_watch, claim_ledger, claims, notices, verify
+from scheduler.timeline import DAY
 from tests import postgres
 from tests.clinic import Clinic
 from tests.conftest import BACKENDS, worker_name
@@ -150,7 +154,9 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add(account)
         session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
         session.add(AppointmentTypeLocation(appointment_type_id=1, location_id=1))
+        session.add(a_lever_use(clock.now()))
         session.flush()
+        session.add(StandbyOpening(working_hours_id=1, day=date(2020, 1, 1), lever_use_id=1))
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
         watch(session, account.id, clock.now())
@@ -168,6 +174,11 @@ def watch(session: Session, account_id: int, now: datetime) -> None:
     word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
     session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
     notices.owe(session, account_id, Kind.GOAL_MISSED, "1 2020-01-01", now=now)
+
+
+def a_lever_use(now: datetime) -> LeverUse:
+    where = {"location_id": 1, "place_id": 1, "therapist_id": 1, "starts_at": now, "ends_at": now + DAY}
+    return LeverUse(lever="standby", promise="missed", used_at=now, used_by="worker", cells=1, **where)
 
 
 def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]:
@@ -286,7 +297,7 @@ def without(rows: Rows, added: dict[str, set[str]]) -> Rows:
 
 # What later steps added to the tables of 0004.
 ADDED = {
-    "working_hours": {"every_weeks"},
+    "working_hours": {"every_weeks", "standby", "opens_by_rule"},
     "location": {"online", "active"},
     "appointment_type": {"active", "notice_minutes", "horizon_days"},
     "clinic_policy": {"imported_reminded_at"},
@@ -396,6 +407,21 @@ def test_samples_from_before_do_not_know_what_was_possible(
 
 
 # --- models and migrations say the same
+
+
+def test_hours_on_standby_go_with_their_step_and_others_stay(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    clinic = filled(empty, settings, clock, keys)
+    clinic.add_hours(1, 1, [5], standby=True, opens_by_rule=True)
+    down(empty, "0011")
+    up(empty)
+    with reading(empty) as session:
+        left = session.execute(select(WorkingHours.weekday, WorkingHours.standby, WorkingHours.opens_by_rule)).all()
+        assert sorted(map(tuple, left)) == [(day, False, False) for day in range(5)]
+    clinic.plan()
+    with reading(empty) as session:
+        assert {finding.violations for finding in verify.verify(session, now=clock.now())} == {0}
 
 
 def test_models_and_migrations_agree(empty: Engine) -> None:

@@ -41,6 +41,10 @@ DAYS: tuple[Day, ...] = (
 )
 
 
+# On every weekday each therapist has these hours on standby: they join the afternoon of the fourth of DAYS.
+STANDBY = (CHICAGO, 15 * 60, 18 * 60)
+
+
 def next_quarter(instant: datetime) -> datetime:
     return instant + (datetime.min.replace(tzinfo=UTC) - instant) % QUARTER
 
@@ -132,6 +136,7 @@ class Model:
     holds: list[Kept] = field(default_factory=list)
     away: list[Away] = field(default_factory=list)
     kept: frozenset[Start] = frozenset()  # quarters kept back for short notice
+    opened: frozenset[tuple[int, date]] = frozenset()  # days on which therapists' standby was opened
 
     def swept(self, therapist: int | None = None) -> "Model":
         """The same after somebody has swept a therapist's holds, or all."""
@@ -150,8 +155,30 @@ class Model:
         minute = minute_of(wall)
         today = self.week.get((start.therapist, wall.weekday()), ())
         yesterday = self.week.get((start.therapist, (wall.weekday() - 1) % 7), ())
+        if (start.therapist, wall.date()) in self.opened:
+            today = (*today, STANDBY)
         shifts = [(shift, minute) for shift in today] + [(shift, minute + 24 * 60) for shift in yesterday]
         return any(place == start.location and opens <= at < closes for (place, opens, closes), at in shifts)
+
+    def with_opened(self, *days: tuple[int, date]) -> "Model":
+        return replace(self, opened=self.opened | {*days})
+
+    def with_closed(self, *days: tuple[int, date]) -> "Model":
+        return replace(self, opened=self.opened - {*days})
+
+    def standby_ahead(self, therapist: int, day: date) -> list[Start]:
+        """The quarters of a day on standby that are ahead."""
+        place, opens, closes = STANDBY
+        begins = datetime.combine(day, datetime.min.time(), PLACES[place][1]) + timedelta(minutes=opens)
+        first = begins.astimezone(UTC)
+        quarters = (Start(first + i * QUARTER, therapist, place) for i in range((closes - opens) // 15))
+        return [quarter for quarter in quarters if quarter.at + QUARTER > self.now]
+
+    def gives(self, therapist: int, day: date) -> bool:
+        """Whether opening a day on standby makes any whole quarter free."""
+        after, taken = self.with_opened((therapist, day)), self.taken()
+        ahead = (quarter for quarter in self.standby_ahead(therapist, day) if quarter.at >= self.now)
+        return any(after.is_planned(quarter) and (quarter.at, therapist) not in taken for quarter in ahead)
 
     def is_away(self, start: Start) -> bool:
         return any(one.covers(start) for one in self.away)
@@ -192,7 +219,8 @@ class Model:
         """Days that have begun to be released stay as they are, and so does what somebody has."""
         zone = PLACES[quarter.location][1]
         release = self.now + GOAL
-        return quarter.at.astimezone(zone).date() > release.astimezone(zone).date() and quarter in self.free()
+        free = self.is_planned(quarter) and (quarter.at, quarter.therapist) not in self.taken()
+        return free and quarter.at.astimezone(zone).date() > release.astimezone(zone).date()
 
     def free(self) -> set[Start]:
         taken = self.taken()
@@ -226,12 +254,12 @@ class Model:
     def wall_of(self, one: Away) -> datetime:
         """What the clock shows by which this begins and ends: for a therapist of several zones, the one that is last.
 
-        Who has no hours may be anywhere.
+        Everybody has hours on standby somewhere.
         """
         if one.place:
             return shown(self.now, one.place)
-        own = {place for (who, _), day in self.week.items() if who == one.therapist for place, *_ in day}
-        return min(shown(self.now, place) for place in own or PLACES)
+        own = {place for (who, _), day in self.week.items() if who == one.therapist for place, *_ in day} | {STANDBY[0]}
+        return min(shown(self.now, place) for place in own)
 
     def may_be(self, one: Away) -> bool:
         """What is entered has an end that is after its beginning, and ahead."""

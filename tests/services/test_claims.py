@@ -9,8 +9,9 @@ from sqlalchemy import Engine, delete, select, update
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, License, StateRule, Therapist, WorkingHours
-from scheduler.services import availability, claims
+from scheduler.models import AppointmentType, License, Promise, StateRule, Therapist, WorkingHours
+from scheduler.services import availability, claims, standby
+from scheduler.services.audit import Actor
 from scheduler.services.availability import Find
 from tests.clinic import HOUR, Clinic, at
 
@@ -270,3 +271,17 @@ def test_the_soonest_start_is_the_first_that_search_lists_there(clinic: Clinic) 
             for place in (1, second, third):
                 listed = availability.search(session, Find(kind.id, location_id=place, limit=1), now=now).offers
                 assert soonest.get(place) == next((offer.slot.starts_at for offer in listed), None)
+
+
+def test_hours_on_standby_bear_a_claim_only_while_a_day_of_them_is_open(clinic: Clinic) -> None:
+    """A place where somebody would only come if needed offers nothing; whoever is to come must be licensed there."""
+    place = clinic.add_location("Decatur")
+    clinic.add_hours(1, place, range(7), 18 * 60, 20 * 60, standby=True)
+    assert held(clinic) == {"licensed"}
+    with transaction(clinic.engine) as session:
+        number = session.scalars(select(WorkingHours.id).where(WorkingHours.standby, WorkingHours.weekday == 1)).one()
+        standby.open_day(session, number, TODAY + DAY, Promise.MISSED, by=Actor("test"), now=clinic.clock.now())
+    assert held(clinic) == ALL
+    denver = clinic.add_location("Denver", "America/Denver", "CO")
+    clinic.add_hours(1, denver, [6], 9 * 60, 12 * 60, standby=True)
+    assert "licensed" in held(clinic)

@@ -37,7 +37,7 @@ def row_of(clinic: Clinic, weekday: int) -> Shift:
 
 
 def details(shift: Shift) -> HoursDetails:
-    when = shift.valid_from, shift.valid_until, shift.every_weeks
+    when = shift.valid_from, shift.valid_until, shift.every_weeks, shift.standby, shift.opens_by_rule
     return HoursDetails(shift.opens_minute, shift.closes_minute, *when)
 
 

@@ -157,6 +157,22 @@ def test_hours_are_planned_at_once_and_overlaps_are_refused_naming_both(clinic: 
         assert len(rows(session, WorkingHours)) == 7
 
 
+def test_hours_on_standby_move_in_without_times(clinic: Clinic) -> None:
+    header = "therapist,weekday,from,to,standby\n"
+    text = header + "Ana Abbott,Sat,9:00,12:00,yes\nAna Abbott,Sun,9:00,12:00,Regla\nAna Abbott,Sun,13:00,14:00,maybe\n"
+    before = len(clinic.offers(limit=10_000))
+    assert problems(stored(clinic, What.HOURS, text)) == [(4, "standby", Trouble.STANDBY)]
+    with reading(clinic.engine) as session:
+        moved = [(row.weekday, row.standby, row.opens_by_rule) for row in rows(session, WorkingHours)][5:]
+    assert moved == [(5, True, False), (6, True, True)]
+    assert len(clinic.offers(limit=10_000)) == before
+    assert outcomes(tried(clinic, What.HOURS, text))[:2] == [Outcome.KNOWN, Outcome.KNOWN]
+    silent = "therapist,weekday,from,to\nAna Abbott,Sat,9:00,12:00\n"
+    assert outcomes(tried(clinic, What.HOURS, silent)) == [Outcome.KNOWN]
+    worked = header + "Ana Abbott,Sat,9:00,12:00,no\n"
+    assert problems(tried(clinic, What.HOURS, worked)) == [(2, "opens", Trouble.CLASH)]
+
+
 def test_a_name_alone_is_understood_wherever_in_the_file_the_rest_of_the_person_stands(clinic: Clinic) -> None:
     """So that the same file, read again, finds everything known."""
     nameless = VISIT.replace("pat@example.com", "")

@@ -190,6 +190,8 @@ NAMES = ("Pat Doe", "=cmd", "'t Hooft", "+Ann", "O'Brien, Jr.", "“Q”", "-", 
 def test_all_that_is_exported_moves_into_another_clinic_as_it_was(clinic: Clinic) -> None:
     """By way of removing it here: who, when and where are then as in the file, and so is the next export."""
     names = [name for name in NAMES if any(letter.isalnum() for letter in name)]
+    clinic.add_hours(1, 1, [5], 9 * 60, 12 * 60, standby=True)
+    clinic.add_hours(1, 1, [6], 9 * 60, 12 * 60, standby=True, opens_by_rule=True)
     header = "id,start,minutes,therapist,type,patient,email,note,needling,buffer,dob\n"
     content = StringIO()
     writer = csv.writer(content)
@@ -201,7 +203,7 @@ def test_all_that_is_exported_moves_into_another_clinic_as_it_was(clinic: Clinic
     assert result.counts == Counter({Outcome.NEW: len(names)})
     with transaction(clinic.engine) as session:
         before = {what: moving_out.export(session, what, keys=clinic.keys, now=clinic.clock.now()) for what in What}
-        for table in ("slot", "outbox_message", "manage_link", "appointment", "patient"):
+        for table in ("slot", "outbox_message", "manage_link", "appointment", "patient", "working_hours"):
             session.execute(text("DROP TRIGGER IF EXISTS tr_slot_taken_kept"))
             session.execute(text(f"DELETE FROM {table}"))
     clinic.plan()

@@ -1,6 +1,7 @@
 """Any sequence of what patients and administrators do, and of time, beside a model in plain Python.
 
-Patients hold, book and cancel; hours, licences, closures and time off change, and the clock goes on, in any order.
+Patients hold, book and cancel; hours, licences, closures, time off and what is opened of standby change, and the clock
+goes on, in any order.
 """
 
 from collections import Counter
@@ -26,8 +27,8 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, ClinicPolicy, License, Slot, TimeOffStatus, WorkingHours
-from scheduler.services import consequences, edits, holds, protection, slots, time_away, verify
+from scheduler.models import AppointmentType, ClinicPolicy, License, Promise, Slot, TimeOffStatus, WorkingHours
+from scheduler.services import consequences, edits, holds, protection, slots, standby, time_away, verify
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
@@ -43,6 +44,7 @@ from tests.services.plain_model import (
     NOTICE,
     PLACES,
     QUARTER,
+    STANDBY,
     THERAPISTS,
     VISITS,
     Away,
@@ -101,6 +103,7 @@ class ClinicLife(RuleBasedStateMachine):
                 session.add_all(Clinic.license(therapist, kind, "CO") for kind in LICENCES)
                 for weekday in range(7):
                     self._set_day(session, therapist, weekday, DAYS[1 + (therapist + weekday) % (len(DAYS) - 1)])
+        self._add_standby()
         self.clinic.plan()
         for number, pick in enumerate(visits):
             self.book(list(VISITS)[number % len(VISITS)], pick)
@@ -113,9 +116,17 @@ class ClinicLife(RuleBasedStateMachine):
         for therapist in THERAPISTS:
             assert self.clinic.add_therapist(f"Therapist {therapist}") == therapist
 
+    def _add_standby(self) -> None:
+        place, opens, closes = STANDBY
+        for therapist in THERAPISTS:
+            self.clinic.add_hours(therapist, place, range(7), opens, closes, standby=True)
+        with reading(self.clinic.engine) as session:
+            rows = session.scalars(select(WorkingHours).where(WorkingHours.standby))
+            self.standby = {(row.therapist_id, row.weekday): row.id for row in rows}
+
     def _set_day(self, session: Session, therapist: int, weekday: int, day: Day) -> None:
         self.model.week[therapist, weekday] = day
-        of_day = (WorkingHours.therapist_id == therapist, WorkingHours.weekday == weekday)
+        of_day = (WorkingHours.therapist_id == therapist, WorkingHours.weekday == weekday, ~WorkingHours.standby)
         session.execute(delete(WorkingHours).where(*of_day))
         session.add_all(
             WorkingHours(
@@ -173,6 +184,8 @@ class ClinicLife(RuleBasedStateMachine):
             ),
             doing("take_back", pick=PICKS),
             doing("keep_back", place=SOMEWHERE, level=st.one_of(st.none(), st.integers(0, 3))),
+            doing("open_standby", therapist=SOMEBODY, days=st.integers(0, 3)),
+            doing("close_standby", pick=PICKS, agrees=AGREES),
             doing("pass_time", minutes=st.sampled_from([0, 8, 15, 100, 7 * 60, 26 * 60]), sweeps=st.booleans()),
         )
     )
@@ -180,7 +193,8 @@ class ClinicLife(RuleBasedStateMachine):
         name, drawn = step
         getattr(self, name)(**drawn)
         before, after = self.model.kept, self._kept()
-        assert all(self.model.may_be_kept(quarter) for quarter in after - before)
+        wrong = [quarter for quarter in after - before if not self.model.may_be_kept(quarter)]
+        assert wrong == [], (self.model.now, [self.model.is_planned(one) for one in wrong])
         assert name == "keep_back" or after <= before
         self.model.kept = after
 
@@ -329,7 +343,7 @@ class ClinicLife(RuleBasedStateMachine):
                 time_away.decide(session, absence.row, other, agreed=None, by=ADMIN, now=self.model.now)
 
     def take_back(self, pick: int) -> None:
-        """A closure, or time off, that has not begun; a wish at any time."""
+        """A closure, or time off, that has not begun; a wish that nobody has decided, at any time."""
         if not self.model.away:
             return
         one = self.model.away[pick % len(self.model.away)]
@@ -338,8 +352,34 @@ class ClinicLife(RuleBasedStateMachine):
         def change(session: Session, _agreed: str | None) -> None:
             undo(session, one.row, by=ADMIN, now=self.model.now)
 
-        allowed = one.wish != TimeOffStatus.APPROVED or self.model.wall_of(one) < one.begins
+        begun = self.model.wall_of(one) >= one.begins
+        allowed = one.wish == TimeOffStatus.ASKED or (one.wish == TimeOffStatus.APPROVED and not begun)
         self._administer(change, self.model.with_away(without=[one]) if allowed else None)
+
+    def open_standby(self, therapist: int, days: int) -> None:
+        day = self.model.now.astimezone(PLACES[STANDBY[0]][1]).date() + timedelta(days=days)
+        hours_id, known = self.standby[therapist, day.weekday()], (therapist, day) in self.model.opened
+        after = self.model.with_opened((therapist, day))
+        possible = self.model.standby_ahead(therapist, day) and (known or self.model.gives(therapist, day))
+
+        def change(session: Session, _agreed: str | None) -> None:
+            standby.open_day(session, hours_id, day, Promise.KEPT, by=ADMIN, now=self.model.now)
+
+        self._administer(change, after if possible else None)
+
+    def close_standby(self, pick: int, agrees: bool) -> None:
+        """What is over stays as it was."""
+        if not self.model.opened:
+            return
+        therapist, day = sorted(self.model.opened)[pick % len(self.model.opened)]
+
+        def change(session: Session, agreed: str | None) -> None:
+            hours_id = self.standby[therapist, day.weekday()]
+            standby.close_day(session, hours_id, day, agreed=agreed, by=ADMIN, now=self.model.now)
+
+        ahead = self.model.standby_ahead(therapist, day)
+        after = self.model.with_closed((therapist, day)) if ahead else None
+        self._administer(change, after, agrees=agrees)
 
     def _some(self, wish: TimeOffStatus, what: str) -> list[Away]:
         return [one for one in self.model.away if one.wish == wish and getattr(one, what)]

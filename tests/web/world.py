@@ -53,6 +53,7 @@ PERSONAL = {"passkey_id"}
 QUERIES: dict[str, str] = {
     "desk.today": "location={place}",
     "desk_booking.times": "location={place}",
+    "levers.proposals": "location={place}",
     **{
         f"reports.{page}": "location={place}&therapist={therapist}"
         for page in ("overview", "utilization", "lead_time", "no_shows", "cancellations", "reminders")
@@ -81,6 +82,10 @@ FORMS: dict[str, dict[str, str]] = {
     "away.close_on_holidays": {"days": "2026-12-25 Christmas Day"},
     "protection.save_level": {"pinned": "2", "least": "0", "most": "4"},
     "away.give_time_off": {"therapist_id": "1", "starts_on": "2026-11-28", "ends_on": "2026-11-28"},
+    "levers.open_day": {"day": "2026-11-28"},
+    "levers.close_day": {"day": "2026-11-28"},
+    "levers.ask": {"day": "2026-11-28"},
+    "levers.offer": {"place": "1"},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
     "desk_booking.book": {

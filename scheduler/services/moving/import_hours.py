@@ -21,6 +21,7 @@ from scheduler.services.moving.import_lines import (
     clock_of,
     lines,
     minutes_of,
+    standby_of,
     weekday_of,
     whole_number,
 )
@@ -64,6 +65,8 @@ def store_hours(session: Session, new: Sequence[Shift], *, by: Actor, now: datet
             valid_from=shift.valid_from,
             valid_until=shift.valid_until,
             every_weeks=shift.every_weeks,
+            standby=shift.standby,
+            opens_by_rule=shift.opens_by_rule,
         )
         for shift in new
     ]
@@ -88,6 +91,7 @@ def _shift(cells: Cells, therapist: Therapist | None, location: Location | None,
     today = local_date(now, zone_of(location.time_zone))
     if last is not None and last < (first or today):
         cells.note("valid_until", Trouble.ORDER, last.isoformat())
+    standby, opens_by_rule = cells.read("standby", standby_of) or (False, False)
     return Shift(
         id=0,
         therapist_id=therapist.id,
@@ -98,6 +102,8 @@ def _shift(cells: Cells, therapist: Therapist | None, location: Location | None,
         valid_from=first or today,
         valid_until=last,
         every_weeks=cells.read("every_weeks", whole_number(1, MOST_WEEKS)) or 1,
+        standby=standby,
+        opens_by_rule=opens_by_rule,
         therapist=therapist.name,
         location=location.name,
         time_zone=location.time_zone,
@@ -106,8 +112,8 @@ def _shift(cells: Cells, therapist: Therapist | None, location: Location | None,
 
 
 def _same(shift: Shift, other: Shift, cells: Cells, now: datetime) -> bool:
-    """Whether these hours are here already; where the file tells no first day, whatever theirs is."""
-    alike = _times(shift) == _times(other)
+    """Whether these hours are here already; where the file tells no first day or no standby, whatever theirs is."""
+    alike = _times(shift) == _times(other) and (shift.standby == other.standby or "standby" not in _told(cells))
     return alike and (
         shift.valid_from == other.valid_from or ("valid_from" not in _told(cells) and not other.over(now))
     )

@@ -51,6 +51,7 @@ class Trouble(StrEnum):
     LANGUAGE = "language"
     NUMBER = "number"
     NEEDLING = "needling"
+    STANDBY = "standby"
     OFF_GRID = "off-grid"
     ORDER = "order"
     SKIPPED_HOUR = "skipped-hour"
@@ -146,6 +147,7 @@ COLUMNS: dict[What, tuple[Column, ...]] = {
         Column("valid_from", ("valid from", "first day", "start date", "fecha de inicio", "primer dia")),
         Column("valid_until", ("valid until", "last day", "end date", "fecha de fin", "ultimo dia")),
         Column("every_weeks", ("every weeks", "every so many weeks", "weeks", "cada semanas", "cada tantas semanas")),
+        Column("standby", ("standby", "on standby", "stand by", "en reserva", "reserva")),
     ),
     What.PATIENTS: (
         Column("name", (*NAME, *PATIENT), needed=True),
@@ -515,6 +517,18 @@ def weekday_of(text: str) -> int:
         if len(plain) >= SHORTEST_WEEKDAY and any(name.startswith(plain) for name in names):
             return number
     raise Unusable(Trouble.WEEKDAY)
+
+
+def standby_of(text: str) -> tuple[bool, bool]:
+    """Whether hours are on standby, and whether they open by rule; in English or Spanish.
+
+    >>> standby_of("No"), standby_of("yes"), standby_of("Rule")
+    ((False, False), (True, False), (True, True))
+    """
+    for words, meant in ((("no",), (False, False)), (("yes", "si"), (True, False)), (("rule", "regla"), (True, True))):
+        if plainly(text) in words:
+            return meant
+    raise Unusable(Trouble.STANDBY)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -88,6 +88,7 @@ def _hours(session: Session, now: datetime) -> list[dict[str, Cell]]:
             "valid_from": shift.valid_from.isoformat(),
             "valid_until": shift.valid_until.isoformat() if shift.valid_until else None,
             "every_weeks": shift.every_weeks,
+            "standby": ("rule" if shift.opens_by_rule else "yes") if shift.standby else "no",
         }
         for shift in hours.shifts(session, Location.active, Therapist.active)
         if not shift.over(now)

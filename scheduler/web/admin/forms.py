@@ -362,6 +362,8 @@ class HoursForm(DetailsForm):
         default=1,
         description=_("1 is every week. From 2 on, the week of the first day is the first that is worked."),
     )
+    standby = BooleanField(_("On standby: no times until a day is opened"))
+    opens_by_rule = BooleanField(_("On standby, days open by themselves when the goal would be missed"))
 
     @classmethod
     def values(cls, details: HoursDetails) -> dict[str, Any]:
@@ -372,6 +374,8 @@ class HoursForm(DetailsForm):
             "valid_from": details.valid_from,
             "valid_until": details.valid_until,
             "every_weeks": details.every_weeks,
+            "standby": details.standby,
+            "opens_by_rule": details.opens_by_rule,
         }
 
     def details(self) -> HoursDetails:
@@ -381,11 +385,16 @@ class HoursForm(DetailsForm):
             self.valid_from.data,
             self.valid_until.data,
             self.every_weeks.data,
+            self.standby.data,
+            self.opens_by_rule.data,
         )
 
     def validate(self, extra_validators: object = None) -> bool:
         """They end after they begin."""
         sound: bool = super().validate(extra_validators)
+        if self.opens_by_rule.data and not self.standby.data:
+            self.opens_by_rule.errors = [gettext("Only hours on standby can open by themselves.")]
+            sound = False
         if self.opens.errors or self.closes.errors:
             return False
         if not self.opens.minutes < self._closes_minute() <= self.opens.minutes + DAY_MINUTES:

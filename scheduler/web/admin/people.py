@@ -470,7 +470,8 @@ def _open_places(session: Session) -> Sequence[Location]:
 
 
 def _details(shift: Shift) -> HoursDetails:
-    return HoursDetails(shift.opens_minute, shift.closes_minute, shift.valid_from, shift.valid_until, shift.every_weeks)
+    rhythm = shift.every_weeks, shift.standby, shift.opens_by_rule
+    return HoursDetails(shift.opens_minute, shift.closes_minute, shift.valid_from, shift.valid_until, *rhythm)
 
 
 def _hours_form(shift: Shift, details: HoursDetails) -> HoursForm:
@@ -551,7 +552,7 @@ def _new_hours_edit(person: Therapist) -> Edit:
     return Edit(
         gettext("New hours of %(name)s", name=person.name),
         url_for("people.therapist", therapist_id=person.id),
-        [gettext("Times on the clock of the location. They can be booked at once.")],
+        [gettext("Times on the clock of the location. They can be booked at once, unless they are on standby.")],
     )
 
 

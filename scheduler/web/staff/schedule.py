@@ -13,8 +13,9 @@ from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Appointment, Role, Status
-from scheduler.services import audit, licensing, practice, schedule, visits
+from scheduler.services import audit, licensing, practice, schedule, standby, visits
 from scheduler.services.schedule import Absence, Day, Planned
+from scheduler.services.standby import StandbyDay
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
 from scheduler.web.language import language
@@ -65,9 +66,14 @@ def calendar() -> str:
         first = day if view == "day" else day - day.weekday() * DAY
         days = schedule.days(session, therapist_id, first, VIEWS[view], keys=context().keys)
         absences = schedule.absences(session, therapist_id, first, VIEWS[view])
+        on_standby = standby.of_therapist(session, therapist_id, first, VIEWS[view])
     seen.note((visit.patient_id for of_day in days for visit in of_day.visits), SHOWN)
     if view == "week":
-        days = [of_day for of_day in days if of_day.visits or of_day.on.weekday() < SATURDAY or of_day.on == today]
+        days = [
+            of_day
+            for of_day in days
+            if of_day.visits or on_standby.get(of_day.on) or of_day.on.weekday() < SATURDAY or of_day.on == today
+        ]
     shown_days = [
         (of_day, near(of_day.on, today), date_heading(of_day.on, today), [_line(one, now) for one in of_day.visits])
         for of_day in days
@@ -86,6 +92,7 @@ def calendar() -> str:
         after=first + VIEWS[view] * DAY,
         names=_names(days),
         away={of_day.on: [_away(one, of_day.on) for one in absences if one.touches(of_day.on)] for of_day in days},
+        on_standby={day: [_on_standby(one) for one in found] for day, found in on_standby.items()},
         labels=labels,
         words=words,
     )
@@ -175,6 +182,17 @@ def _away(absence: Absence, day: date) -> str:
     if absence.place is not None:
         what = gettext("%(place)s is closed: %(reason)s", place=absence.place, reason=absence.reason)
     return ", ".join(filter(None, (what, hours_on(absence, day))))
+
+
+def _on_standby(one: StandbyDay) -> str:
+    """That one has hours on standby, and whether they are opened."""
+    opens, closes = (
+        words.wall_time(minute, language()) for minute in (one.shift.opens_minute, one.shift.closes_minute)
+    )
+    told = {"opens": opens, "closes": closes, "place": one.shift.location}
+    if one.opened:
+        return str(gettext("Standby, opened: %(opens)s to %(closes)s, %(place)s", **told))
+    return str(gettext("Standby, not opened: %(opens)s to %(closes)s, %(place)s", **told))
 
 
 def _names(days: list[Day]) -> dict[str, str]:
