@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, inspect, select
 from sqlalchemy.orm import Session
 
 from scheduler.clock import Clock
@@ -237,7 +237,8 @@ def key() -> dict[str, str]:
 
 
 def rows(session: Session, table: Any) -> list[Any]:  # noqa: ANN401 a model
-    return list(session.scalars(select(table)).all())
+    """All of a table, in the order of its key: the order in which rows were made, where they are numbered."""
+    return list(session.scalars(select(table).order_by(*inspect(table).primary_key)).all())
 
 
 def at(text: str) -> datetime:

@@ -29,7 +29,16 @@ SOUND = {
 }
 WRONG = {"name": "!", "email": "@", "phone": "1", "note": "9" * 501, "needling": "0", "language": "0"}
 DIRECTIONS = "42, 2.º"
-ENTERED = ("calendar_plan", "slot", "working_hours", "license", "therapist_language", "therapist", "location", "appointment_type")
+ENTERED = (
+    "calendar_plan",
+    "slot",
+    "working_hours",
+    "license",
+    "therapist_language",
+    "therapist",
+    "location",
+    "appointment_type",
+)
 
 
 @dataclass(frozen=True)
