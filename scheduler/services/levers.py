@@ -32,6 +32,7 @@ from scheduler.services import (
     hours,
     licensing,
     practice,
+    protection,
     slots,
     staffing,
     standby,
@@ -43,6 +44,7 @@ from scheduler.services.hours import Shift
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
 from scheduler.services.practice import Offering
+from scheduler.services.protection import KeptAhead
 from scheduler.services.standby import StandbyDay
 from scheduler.services.windows import Times
 from scheduler.timeline import (
@@ -121,7 +123,7 @@ class Levers:
 
     need: Need
     elsewhere: Sequence[Elsewhere]
-    # Here, second, belongs what releases or moves protected cells.
+    kept: KeptAhead
     standby: Sequence[Standby]
     ask: Sequence[Ask]
 
@@ -192,6 +194,7 @@ def proposed(
     return Levers(
         need,
         _elsewhere(scene, scene.places[location_id], need.window),
+        protection.ahead(session, scene.kind, location_id, now=now),
         _standby(scene, location_id, need.window),
         _ask(session, scene, scene.places[location_id], need.window, reach),
     )

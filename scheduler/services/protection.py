@@ -14,7 +14,7 @@ from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
-from sqlalchemy import Select, TextClause, bindparam, case, func, select, text, update
+from sqlalchemy import Select, TextClause, bindparam, case, func, literal_column, select, text, update
 from sqlalchemy.orm import Session
 
 from scheduler.db import UtcDateTime, insert_into
@@ -75,6 +75,14 @@ class Suggestion:
     level: int
     days: int
     visits_a_day: int
+
+
+class KeptAhead(NamedTuple):
+    """How many visits of each day are kept back, and how many of all days cannot be booked yet, from `first` on."""
+
+    level: int
+    visits: int
+    first: datetime | None
 
 
 class Cell(NamedTuple):
@@ -147,6 +155,20 @@ def place_and_details(session: Session, location_id: int) -> tuple[Location, Pro
 def levels(session: Session) -> dict[int, ProtectionLevel]:
     """What is in force, by location."""
     return {row.location_id: row for row in session.scalars(select(ProtectionLevel))}
+
+
+def ahead(session: Session, kind: AppointmentType, location_id: int, *, now: datetime) -> KeptAhead:
+    """What a location keeps back that cannot be booked yet."""
+    row = session.get(ProtectionLevel, location_id)
+    release = availability.release(practice.policy(session), now)
+    kept = select(func.count(), func.min(Slot.starts_at)).where(
+        Slot.fit > literal_column("0"),
+        Slot.fit_open == literal_column("0"),
+        Slot.location_id == location_id,
+        Slot.starts_at > release,
+    )
+    cells, first = session.execute(kept).one()
+    return KeptAhead(row.level if row else 0, cells // kind.cells, first)
 
 
 def suggestion(session: Session, place: Location, *, now: datetime) -> Suggestion:

@@ -5,11 +5,11 @@ from datetime import date
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, func, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
-from scheduler.models import AppointmentType, LeverUse, Location, Role, StandbyOpening
+from scheduler.models import AppointmentType, LeverUse, Location, Role, Slot, StandbyOpening
 from scheduler.timeline import CELL, DAY
 from tests.clinic import HOUR, Clinic
 from tests.web.pages import Element, Page, after, form_of, look
@@ -54,15 +54,16 @@ def press(admin: FlaskClient, page: Page, words: str) -> Page:
 
 
 def test_a_location_that_needs_nothing_says_so(admin: FlaskClient) -> None:
-    page = look(admin, "/admin/access").follow("What can be done where the goal is missed")
+    page = look(admin, "/admin/access").follow("What can be done: Springfield")
     assert page.heading == "Levers: Springfield"
     assert page.main.one("p", **{"class": "big"}).text == (
         "The goal is kept now, and by what is booked so far it is kept for 2 days."
     )
     assert list(sections(page)) == [
         "1. Offer other locations of the area first",
-        "2. Open standby hours",
-        "3. Ask a therapist who does not work then",
+        "2. Let go of what is kept back, or keep back more",
+        "3. Open standby hours",
+        "4. Ask a therapist who does not work then",
         "What was done in the last 90 days",
     ]
 
@@ -73,12 +74,25 @@ def test_each_lever_is_named_with_its_effect(admin: FlaskClient, full: Clinic) -
     found = list(sections(page).values())
     soonest = "Tuesday, November 24, 9:00 AM Central Standard Time"
     assert found[0] == [f"Chatham 5 starts, the soonest {soonest}: Ben Becker (5 starts) I offered it: Chatham"]
-    assert found[1] == ["Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 hours Open: Ana Abbott"]
-    assert found[2] == [
+    assert found[1] == []
+    assert found[2] == ["Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 hours Open: Ana Abbott"]
+    assert found[3] == [
         "Ben Becker Monday, November 23, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
         "Ben Becker Wednesday, November 25, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
     ]
-    assert found[3] == []
+    assert found[4] == []
+
+
+def test_what_is_kept_back_is_told_with_what_letting_go_would_open(admin: FlaskClient, clinic: Clinic) -> None:
+    assert clinic.protect() > 0
+    (told,) = sections(look(admin, f"{LEVERS}?location=1"))["2. Let go of what is kept back, or keep back more"]
+    assert told.startswith("Kept back 2 visits of each day. Letting go gives no start within the goal's hours")
+    with reading(clinic.engine) as session:
+        kept = select(func.count()).where(Slot.protected, Slot.starts_at > clinic.clock.now() + 48 * HOUR)
+        visits = session.execute(kept).scalar_one() // 4
+    assert f"It would open {visits} visits later on, from Thursday, November 26" in told
+    page = look(admin, f"{LEVERS}?location=1").follow("Change or pin it")
+    assert page.heading == "Kept back for short notice: Springfield"
 
 
 def test_standby_is_opened_by_one_click_and_closed_again(
@@ -109,7 +123,7 @@ def test_standby_is_opened_by_one_click_and_closed_again(
 
 def test_who_was_asked_is_not_asked_again(admin: FlaskClient, full: Clinic, engine: Engine) -> None:
     page = press(admin, press(admin, look(admin, f"{LEVERS}?location=1"), "I asked"), "I offered it")
-    asked, _other_day = sections(page)["3. Ask a therapist who does not work then"]
+    asked, _other_day = sections(page)["4. Ask a therapist who does not work then"]
     assert "Asked Monday, November 23, 9:00 AM by" in asked
     with reading(engine) as session:
         assert sorted(session.scalars(select(LeverUse.lever))) == ["ask", "elsewhere"]

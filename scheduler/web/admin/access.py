@@ -43,6 +43,7 @@ class Shown:
     """How the goal stands somewhere, in words: the verdict first. `id` names it among the places of a page."""
 
     id: str
+    location_id: int | None
     name: str
     verdict: str
     told: Sequence[str]
@@ -69,7 +70,7 @@ def board() -> str:
         places = [place.location for place in access.locations]
         zone = zone_of(places[0].time_zone if places else "UTC")
         past = access_history.histories(session, kind.id, places, zone, now=at)
-    overall = _shown("anywhere", gettext("Anywhere"), Seen(access.overall, met[None], past[None]), clinic)
+    overall = _shown(None, gettext("Anywhere"), Seen(access.overall, met[None], past[None]), clinic)
     own = [place for place in access.locations if staff().works_at(place.location.id)]
     zones = {place.time_zone for place in places}
     return render_template(
@@ -104,10 +105,10 @@ def _at(
 ) -> Shown:
     number = place.location.id
     seen = Seen(place, met.get(number, Met()), past[number], ahead.get(number))
-    return _shown(f"place-{number}", place.location.name, seen, clinic)
+    return _shown(number, place.location.name, seen, clinic)
 
 
-def _shown(id_: str, name: str, seen: Seen, clinic: ClinicPolicy) -> Shown:
+def _shown(location_id: int | None, name: str, seen: Seen, clinic: ClinicPolicy) -> Shown:
     standing, target = seen.standing, clinic.access_target
     told = (
         access_figures.ceiling_told(standing, target),
@@ -116,7 +117,8 @@ def _shown(id_: str, name: str, seen: Seen, clinic: ClinicPolicy) -> Shown:
         _patients(seen.met, clinic),
     )
     return Shown(
-        id=id_,
+        id=f"place-{location_id or 'any'}",
+        location_id=location_id,
         name=name,
         verdict=access_figures.verdict(standing, target),
         told=[sentence for sentence in told if sentence],

@@ -18,6 +18,7 @@ from scheduler.services import edits, lever_uses, levers, practice, standby
 from scheduler.services.access_rules import Cause
 from scheduler.services.lever_uses import Use
 from scheduler.services.levers import FORESEEN, Ask, Elsewhere, Levers, Need, Standby
+from scheduler.services.protection import KeptAhead
 from scheduler.timeline import DAY
 from scheduler.web.admin import figures
 from scheduler.web.admin.deeds import OTHERS
@@ -45,13 +46,13 @@ TROUBLES = (  # what services refuse, to be translated
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A lever in words, and what its button sends where; no button for what was done already."""
+    """A lever in words, and what its button sends where, or where a link leads; no button for what was done already."""
 
     name: str
     told: str
     button: str
     address: str
-    sends: dict[str, str]
+    sends: dict[str, str] | None = None
     done: str = ""
 
 
@@ -209,7 +210,11 @@ def _worded(found: Levers, here: Location, uses: list[Use]) -> list[tuple[str, s
             gettext("No other location of the area has a start then."),
             [_elsewhere(one, here) for one in found.elsewhere],
         ),
-        # Here, second, belong protected cells: what releasing or moving them gives.
+        (
+            gettext("Let go of what is kept back, or keep back more"),
+            gettext("Nothing is kept back here that could not be booked now."),
+            [_kept(found.kept, here)] if found.kept.visits or found.kept.level else [],
+        ),
         (
             gettext("Open standby hours"),
             gettext("No hours on standby would give a start then."),
@@ -233,6 +238,27 @@ def _elsewhere(one: Elsewhere, here: Location) -> Proposal:
     told = gettext("%(starts)s, the soonest %(when)s: %(whose)s", starts=_starts(one.starts), when=soonest, whose=whose)
     address = url_for("levers.offer", location_id=here.id)
     return Proposal(one.location.name, told, gettext("I offered it"), address, {"place": str(one.location.id)})
+
+
+def _kept(kept: KeptAhead, here: Location) -> Proposal:
+    """Within the goal's hours nothing is kept back any more: letting go brings the goal back on no day."""
+    told = [
+        ngettext("%(num)d visit of each day.", "%(num)d visits of each day.", kept.level),
+        gettext("Letting go gives no start within the goal's hours, where all can be booked already."),
+    ]
+    if kept.first is not None:
+        when = words.when(kept.first, here.time_zone, language())
+        told.append(
+            ngettext(
+                "It would open %(num)d visit later on: %(when)s.",
+                "It would open %(num)d visits later on, from %(when)s.",
+                kept.visits,
+                when=when,
+            )
+        )
+    told.append(gettext("Keeping back more leaves more to those who need a visit soon."))
+    address = url_for("protection.level", location_id=here.id)
+    return Proposal(gettext("Kept back"), " ".join(told), gettext("Change or pin it"), address)
 
 
 def _standby(one: Standby, here: Location) -> Proposal:
