@@ -11,7 +11,7 @@ from scheduler.models import AppointmentType
 from scheduler.services import access_rules, planned, practice
 from scheduler.services.access_rules import Range
 from scheduler.services.practice import Offering
-from scheduler.timeline import DAY, Stretch, cell_of
+from scheduler.timeline import CELL, DAY, Stretch, cell_of
 
 # So far beyond the goal open days are looked for: longer than any clinic closes, and a start after that is not soon.
 LOOKED_AHEAD = 14 * DAY
@@ -33,9 +33,24 @@ class Hours:
             found[one.location_id].append(one)
         return found
 
+    def moments(self, kind: AppointmentType) -> dict[int, list[datetime]]:
+        """Those starts as moments, in order and each once, by location."""
+        found = {}
+        for place, ranges in self.starts(kind).items():
+            spans = {(one.first, (one.last - one.first) // CELL) for one in ranges}  # many work the same hours
+            found[place] = sorted({first + number * CELL for first, more in spans for number in range(more + 1)})
+        return found
+
 
 def hours(session: Session, *, goal_hours: int, now: datetime) -> Hours:
-    """Read them as they are planned now. Seven queries at any size."""
-    since, until = cell_of(now), cell_of(now) + timedelta(hours=goal_hours) + LOOKED_AHEAD
+    """What the goal of a moment needs."""
+    return read(session, cell_of(now), cell_of(now) + timedelta(hours=goal_hours) + LOOKED_AHEAD)
+
+
+def read(session: Session, since: datetime, until: datetime) -> Hours:
+    """Read them as they are planned now. Eight queries at most, at any size.
+
+    A visit must end before `until`, so ask for a little more than is looked at.
+    """
     people = [person.id for person in practice.active_therapists(session)]
     return Hours(until, planned.planned_time(session, people, since, until), practice.offering(session))

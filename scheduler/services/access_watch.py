@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with, insert_into
 from scheduler.models import AccessWatch, AccessWord, Account, AppointmentType, Kind, Location, Reason, WorkingHours
-from scheduler.services import access_goal, access_requests, availability, empty_plan, notices, practice
+from scheduler.services import access_goal, access_hours, access_requests, availability, notices, practice
 from scheduler.services.access_goal import HOUR
 from scheduler.services.availability import Place
 from scheduler.services.outlook import PACE_DAYS
@@ -197,7 +197,7 @@ def look(session: Session, *, now: datetime) -> tuple[AppointmentType, list[Look
     earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=False)
     reach = Reach(earliest - now, min(access.goal_hours * HOUR, latest - now))
     until = now + FORESEEN_HOURS * HOUR + reach.goal
-    planned = empty_plan.starts(session, kind, now, until + WEEK + DAY)
+    planned = access_hours.read(session, now, until + WEEK + DAY).moments(kind)
     free = _free(session, kind, until, now)
     made = access_requests.met(session, kind.id, since=now - PACE_DAYS * DAY, until=now)
     plans = _plans(session)

@@ -13,12 +13,14 @@ from shutil import copyfile
 from statistics import fmean, median
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, make_url, text
+from sqlalchemy import Connection, Engine, event, make_url, select, text
 
 from config import driver_url
-from scheduler.db import make_engine
-from scheduler.services import availability
+from scheduler.db import insert_into, make_engine, reading, transaction
+from scheduler.models import AccessSample, Location
+from scheduler.services import access_goal, access_requests, availability
 from scheduler.services.availability import Find
+from scheduler.timeline import CELL, cell_of
 from tests import postgres
 from tests.bench import cells
 from tests.bench.clinic import Clinic, Database, Measure, searched
@@ -27,6 +29,7 @@ from tests.bench.load import Run
 HUGE, BUSY = "p50, 10 million cells / 1 million", "busy / quiet, {}"
 FRAGMENTED = "fragmented / quiet, {}"
 FIRSTS = "first at each of 50 locations / bare driver"
+FIGURES = "the goal's figures, 50 locations / bare driver"
 MILLION, TEN_MILLIONS = (50, 600), (500, 6000)  # locations and therapists
 BUSY_DAYS = 10
 ASKED = 60
@@ -35,9 +38,9 @@ CELL_NUMBER = {"sqlite": "(starts_at / 900000000)", "postgresql": "(EXTRACT(epoc
 UNTIL = {"sqlite": "{} * 1000000", "postgresql": "to_timestamp({})"}
 # The free cells of one of the first people again, for each of those who have none yet, where they work.
 FILL = """
-    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling, fit_open)
+    INSERT INTO slot (therapist_id, starts_at, location_id, fit, needling, fit_open, protected)
     SELECT new.id, slot.starts_at, slot.location_id + {places} * (new.id % ({locations} / {places})), fit, needling,
-        fit_open
+        fit_open, protected
     FROM therapist new JOIN slot ON slot.therapist_id = 1 + new.id % {people}
     WHERE new.id > {done} AND appointment_id IS NULL ORDER BY new.id, slot.starts_at
 """
@@ -157,8 +160,9 @@ def over_http(database: Database, folder: Path, workers: int) -> Iterator[tuple[
 
 @contextmanager
 def in_process(database: Database) -> Iterator[list[Compared]]:
-    """The first start at each location, beside the same statement by the driver alone."""
+    """The first start at each location, and all figures of the goal, beside the same statements by the driver alone."""
     engine = make_engine(driver_url(database.url))
+    _keep_samples(engine)
     asked: list[tuple[str, Any]] = []
     event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, values, *_: asked.append((sql, values)))
     now = datetime.now(UTC)
@@ -166,17 +170,53 @@ def in_process(database: Database) -> Iterator[list[Compared]]:
     def firsts() -> None:
         availability.soonest(engine, 1, 1, now=now)
 
-    firsts()
-    statement = next(one for one in asked if "slot" in one[0])
+    def figures() -> None:
+        with reading(engine) as session:
+            access_goal.measure(session, now=now, appointment_type_id=1)
+            access_requests.met(session, 1, since=now - access_goal.WINDOW, until=now)
+
     connection = engine.raw_connection()
     driver: Any = connection.dbapi_connection
 
-    def bare() -> None:
-        driver.execute(*statement).fetchall()
+    def alone(act: Callable[[], None]) -> Callable[[], None]:
+        """The statements of something, once the terms are known."""
+        act()
+        asked.clear()
+        act()
+        own = list(asked)
 
-    yield [Compared(FIRSTS, _often(firsts), _often(bare))]
+        def bare() -> None:
+            for one in own:
+                driver.execute(*one).fetchall()
+
+        return bare
+
+    compared = [(name, act, alone(act)) for name, act in ((FIRSTS, firsts), (FIGURES, figures))]
+    yield [Compared(name, _often(act), _often(bare)) for name, act, bare in compared]
     connection.close()
     engine.dispose()
+
+
+def _keep_samples(engine: Engine) -> None:
+    """Four weeks of quarter hours at every location, measured all the time."""
+    quarter = cell_of(datetime.now(UTC))
+    with transaction(engine) as session:
+        rows = [
+            {
+                "appointment_type_id": 1,
+                "location_id": place,
+                "quarter": quarter - number * CELL,
+                "next_available_hours": 1.0 + number % 60,
+                "third_next_available_hours": None,
+                "goal_hours": 48,
+                "within_goal": number % 60 < 48,
+                "possible": True,
+                "within_open_days": True,
+            }
+            for place in session.scalars(select(Location.id))
+            for number in range(access_goal.WINDOW // CELL)
+        ]
+        session.execute(insert_into(session, AccessSample).on_conflict_do_nothing(), rows)
 
 
 @contextmanager

@@ -59,6 +59,7 @@ LIMITS = {
     calendars.FRAGMENTED.format("one location"): _most(2),
     calendars.FRAGMENTED.format("anywhere"): _most(6),
     calendars.FIRSTS: _most(3),
+    calendars.FIGURES: _most(3),
     cells.MADE: _most(2),
     cells.AGAIN: _most(1),
     cells.WAIT: _most(1),

@@ -7,7 +7,7 @@ import pytest
 
 from scheduler.db import reading, transaction
 from scheduler.models import AppointmentType, AppointmentTypeTherapist
-from scheduler.services import empty_plan
+from scheduler.services import access_hours
 from scheduler.timeline import DAY
 from tests.clinic import Clinic
 
@@ -16,7 +16,7 @@ def planned(clinic: Clinic, kind: str) -> dict[int, list[datetime]]:
     now = clinic.clock.now()
     with reading(clinic.engine) as session:
         one = session.get_one(AppointmentType, clinic.kinds[kind])
-        return empty_plan.starts(session, one, now + timedelta(hours=1), now + 7 * DAY)
+        return access_hours.read(session, now + timedelta(hours=1), now + 7 * DAY).moments(one)
 
 
 def listed(clinic: Clinic, kind: str) -> dict[int, list[datetime]]:
