@@ -68,7 +68,7 @@ def take(database_url: str, taken: str) -> None:
         connection.execute(
             text(
                 f"UPDATE slot SET appointment_id = {take}, fit = CASE WHEN {where} THEN 0 ELSE 1 END, "
-                f"fit_open = CASE WHEN {where} THEN 0 ELSE 1 END "
+                f"fit_open = CASE WHEN {where} THEN 0 ELSE 1 END, protected = false "
                 f"WHERE appointment_id IS NULL AND {near}"
             )
         )
