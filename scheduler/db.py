@@ -176,7 +176,7 @@ def _wait_to_write(driver: sqlite3.Connection) -> None:
             try:
                 driver.execute(WRITE)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
                     raise
                 sleep(LOOK_AGAIN_SECONDS)
             else:

@@ -168,7 +168,7 @@ def _plan(engine: Engine, clock: Clock, calendars: Sequence[Due]) -> Changes:
     changed = Changes()
     try:
         with reading(engine) as session:
-            steps = planning.steps(session, calendars, now=clock.now())
+            calendars, steps = planning.steps(session, calendars, now=clock.now())
         for step in steps:
             with transaction(engine) as session:
                 changed += planning.do(session, step, now=clock.now())
@@ -186,16 +186,21 @@ def protect(engine: Engine, clock: Clock) -> int:
     """Decide once a day how much each location keeps back for short notice, and keep that back; return the cells."""
     now = clock.now()
     with reading(engine) as session:
-        location_ids = protection.due(session, now=now)
-    for location_id in location_ids:
+        said, astray = protection.suggestions(session, now=now), protection.astray(session, now=now)
+    for location_id, suggestion in said.items():
         with transaction(engine) as session:
-            protection.decide(session, location_id, now=now)
+            protection.decide(session, location_id, suggestion, now=now)
+    changed = 0
+    for one in astray:
+        with transaction(engine) as session:
+            changed += protection.let_go(session, one, now=now)
+        sleep(PAUSE_SECONDS)
     with reading(engine) as session:
         steps = protection.work(session, now=now)
-    changed = 0
     for step in steps:
         with transaction(engine) as session:
             changed += protection.keep_back(session, step, now=now)
+        sleep(PAUSE_SECONDS)
     if changed:
         log.info("slots_protected", changed=changed)
     return changed

@@ -174,7 +174,7 @@ STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
 )
 APPROVED = Decision(date(2027, 3, 24), 12 * 60, date(2027, 3, 26), 24 * 60, approved=True)
 STAFF_LETTERS[Kind.TIME_OFF_DECIDED] = replace(STAFF_LETTERS[Kind.TIME_OFF_DECIDED], decision=APPROVED)
-ALERT = Alert("Springfield", "America/Chicago", 48, at("2027-03-16T14:30:00+00:00"), Reason.CAPACITY)
+ALERT = Alert(1, "Springfield", "America/Chicago", 48, at("2027-03-16T14:30:00+00:00"), Reason.CAPACITY)
 for word in WORDS:
     alert = ALERT if word != Kind.GOAL_KEPT else replace(ALERT, reason=None)
     STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alert=alert)

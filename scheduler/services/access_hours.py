@@ -44,13 +44,14 @@ class Hours:
 
 def hours(session: Session, *, goal_hours: int, now: datetime) -> Hours:
     """What the goal of a moment needs."""
-    return read(session, cell_of(now), cell_of(now) + timedelta(hours=goal_hours) + LOOKED_AHEAD)
+    return read(session, now, now + timedelta(hours=goal_hours) + LOOKED_AHEAD)
 
 
 def read(session: Session, since: datetime, until: datetime) -> Hours:
-    """Read them as they are planned now. Eight queries at most, at any size.
+    """Read them as they are planned now, in whole cells. Eight queries at most, at any size.
 
     A visit must end before `until`, so ask for a little more than is looked at.
     """
+    since, until = cell_of(since), cell_of(until)
     people = [person.id for person in practice.active_therapists(session)]
     return Hours(until, planned.planned_time(session, people, since, until), practice.offering(session))

@@ -114,6 +114,7 @@ class Word:
 class Alert:
     """What a letter tells: where, of which moment, for which reason; none where the goal is kept again."""
 
+    location_id: int
     place: str
     time_zone: str
     goal_hours: int
@@ -223,7 +224,8 @@ def _free(session: Session, kind: AppointmentType, until: datetime, now: datetim
 def _plans(session: Session) -> dict[int, str]:
     """A name of the weekly hours of each location, which is another one once they change."""
     row = WorkingHours
-    rules = row.weekday, row.opens_minute, row.closes_minute, row.valid_from, row.valid_until, row.every_weeks
+    times = row.weekday, row.opens_minute, row.closes_minute, row.every_weeks
+    rules = *times, row.valid_from, row.valid_until, row.standby
     found = defaultdict[int, list[str]](list)
     for place, *hours in session.execute(select(row.location_id, row.therapist_id, *rules)):
         found[place].append(str(hours))
@@ -323,4 +325,4 @@ def told(session: Session, kind: Kind, about: str) -> Alert | None:
         return None
     word, place = found
     reason = Reason(word.reason) if word.reason else None
-    return Alert(place.name, place.time_zone, word.goal_hours, word.at, reason)
+    return Alert(place.id, place.name, place.time_zone, word.goal_hours, word.at, reason)

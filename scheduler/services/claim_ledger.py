@@ -1,6 +1,6 @@
 """How the public claims stood over time: one row for each change of what is told.
 
-Only a record: pages tell from present rows at each request, never from here.
+Only a record: what is told of a claim is asked of present rows each time; the overview counts from here.
 """
 
 from collections import defaultdict

@@ -275,11 +275,12 @@ def _cells(session: Session, kind: AppointmentType, since: datetime, until: date
 def _posts(session: Session, today: Mapping[int, date]) -> dict[int, frozenset[int]]:
     """Every active therapist, with the locations where they have hours on that location's date.
 
-    Hours on standby count once a day of them is opened that is not over.
+    Hours on standby count once a day of them is opened that is not over and within a week.
     """
+    first_day = min(today.values(), default=date.max - 7 * DAY)
     opened = exists().where(
         StandbyOpening.working_hours_id == WorkingHours.id,
-        StandbyOpening.day >= min(today.values(), default=date.max),
+        StandbyOpening.day.between(first_day, first_day + 7 * DAY),
     )
     hours = (
         select(Therapist.id, WorkingHours.location_id, WorkingHours.valid_from, WorkingHours.valid_until)

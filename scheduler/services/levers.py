@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from scheduler.errors import Invalid
 from scheduler.models import (
     Account,
+    Appointment,
     AppointmentType,
     Lever,
     LeverUse,
@@ -248,13 +249,23 @@ def due(session: Session, *, now: datetime) -> list[tuple[StandbyDay, Promise]]:
     scene = read(session, Therapist.id.in_(concerned), now=now)
     if scene is None:
         return []
-    found = []
+    found, closed = [], _closed_again(session, now)
     for place_id in sorted(ruled_places & scene.places.keys()):
         need = scene.need(place_id)
-        days = [day for day in _closed(scene, place_id) if day.shift.opens_by_rule] if need.misses else []
+        ruled_days = (day for day in _closed(scene, place_id) if day.shift.opens_by_rule and need.misses)
+        days = [day for day in ruled_days if (day.shift.therapist_id, place_id, day.starts_at) not in closed]
         starts, gains = scene.at(place_id, scene.free), [scene.gained(day) for day in days]
         found += [(days[number], need.promise) for number in to_open(scene, need, starts, gains)]
     return found
+
+
+def _closed_again(session: Session, now: datetime) -> set[tuple[int | None, int, datetime]]:
+    """The days on standby that somebody closed after they were open: the rule leaves them so."""
+    use = LeverUse
+    closed = select(use.therapist_id, use.place_id, use.starts_at).where(
+        use.lever == Lever.STANDBY, use.closed_at.is_not(None), use.ends_at > now - DAY
+    )
+    return {(therapist_id, place_id, starts_at) for therapist_id, place_id, starts_at in session.execute(closed)}
 
 
 def open_due(session: Session, *, now: datetime) -> list[LeverUse]:
@@ -306,15 +317,11 @@ def _better(left: tuple[datetime, timedelta]) -> tuple[datetime, timedelta]:
     return left[0], -left[1]
 
 
-def open_standby(session: Session, hours_id: int, day: date, *, by: Actor, now: datetime) -> LeverUse:
-    """Open a day of hours on standby, noting how the goal stands there. Raises as `standby.open_day` does."""
-    consequences.alone(session)
-    location_id = session.scalars(select(WorkingHours.location_id).where(WorkingHours.id == hours_id)).one_or_none()
+def promise_at(session: Session, location_id: int, *, now: datetime) -> Promise:
+    """How the goal stands at a location, as the record of a use keeps it."""
     concerned = select(WorkingHours.therapist_id).where(WorkingHours.location_id == location_id)
     scene = read(session, Therapist.id.in_(concerned), now=now)
-    known = scene is not None and location_id in scene.places
-    promise = scene.need(location_id).promise if scene and known and location_id else Promise.KEPT
-    return standby.open_day(session, hours_id, day, promise, by=by, now=now)
+    return scene.need(location_id).promise if scene and location_id in scene.places else Promise.KEPT
 
 
 def asked(
@@ -322,13 +329,16 @@ def asked(
     location_id: int,
     therapist_id: int,
     day: date,
+    levers: Levers | None,
     *,
-    reach: frozenset[int] | None = None,
     by: Actor,
     now: datetime,
 ) -> LeverUse:
-    """Note that somebody asked a therapist to work on a day, once. Raises Invalid for what is not proposed any more."""
-    levers = proposed(session, location_id, reach=reach, now=now)
+    """Note that somebody asked a therapist to work on a day, once. Raises Invalid for what was not proposed just now.
+
+    To know what is proposed takes longer than a booking should wait for: so it is read before, without a lock.
+    """
+    consequences.alone(session)  # so that who presses twice at once is noted once
     named = (one for one in (levers.ask if levers else ()) if (one.therapist_id, one.day) == (therapist_id, day))
     ask = next(named, None)
     if levers is None or ask is None:
@@ -346,9 +356,10 @@ def asked(
     )
 
 
-def offered(session: Session, location_id: int, place_id: int, *, by: Actor, now: datetime) -> LeverUse:
-    """Note that somebody offered another location to a patient. Raises Invalid for what is not proposed any more."""
-    levers = proposed(session, location_id, now=now)
+def offered(
+    session: Session, location_id: int, place_id: int, levers: Levers | None, *, by: Actor, now: datetime
+) -> LeverUse:
+    """Note that somebody offered another location to a patient. Raises Invalid for what was not proposed just now."""
     place = next((one for one in (levers.elsewhere if levers else ()) if one.location.id == place_id), None)
     if levers is None or place is None:
         raise Invalid("place", "This is not proposed any more.")
@@ -498,12 +509,17 @@ def _usual(shifts: Sequence[Shift], place_id: int, day: date) -> tuple[int, int]
 
 
 def _taken(session: Session, therapist_ids: Collection[int], start: datetime, end: datetime) -> dict[int, list[Times]]:
-    """When these therapists have visits or times that are held, on the grid. One query."""
-    cells = select(Slot.therapist_id, Slot.starts_at).where(
-        Slot.therapist_id.in_(therapist_ids),
-        Slot.starts_at >= start,
-        Slot.starts_at < end,
-        Slot.appointment_id.is_not(None),
+    """When these therapists have visits, on the grid; a form that somebody fills in is none yet. One query."""
+    cells = (
+        select(Slot.therapist_id, Slot.starts_at)
+        .join(Appointment, Appointment.id == Slot.appointment_id)
+        .where(
+            Slot.therapist_id.in_(therapist_ids),
+            Slot.starts_at >= start,
+            Slot.starts_at < end,
+            Slot.appointment_id.is_not(None),
+            Appointment.expires_at.is_(None),
+        )
     )
     by_therapist: dict[int, list[datetime]] = defaultdict(list)
     for therapist_id, starts_at in session.execute(cells.order_by(Slot.therapist_id, Slot.starts_at)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.orm import Session
 
 from scheduler.errors import NotLicensed
@@ -94,16 +94,16 @@ class Licences:
         return any(first <= day <= last for first, last in self.periods.get((therapist_id, kind, state), ()))
 
 
-def licences_of(session: Session, therapist_ids: Collection[int]) -> Licences:
-    """The licences of some therapists, with the rules of the states that these are of. Two queries."""
+def licences_of(session: Session, therapist_ids: Collection[int], states: Collection[str] | None = None) -> Licences:
+    """The licences of some therapists, with the rules of these states, or of all. Two queries."""
     whose, what = License.therapist_id, (License.kind, License.state, License.valid_from, License.valid_until)
     theirs = select(whose, *what).where(whose.in_(therapist_ids))
     periods: dict[tuple[int, str, str], list[tuple[date, date]]] = defaultdict(list)
     for therapist_id, kind, state, first, last in session.execute(theirs):
         periods[therapist_id, kind, state].append((first, last))
     rules: dict[str, list[StateRule]] = defaultdict(list)
-    of_states = select(StateRule).where(StateRule.state.in_({state for _, _, state in periods}))
-    for rule in session.scalars(of_states.order_by(StateRule.valid_from)):
+    asked = select(StateRule).where(true() if states is None else StateRule.state.in_(states))
+    for rule in session.scalars(asked.order_by(StateRule.valid_from)):
         rules[rule.state].append(rule)
     return Licences(periods, rules)
 

@@ -133,7 +133,8 @@ class Rows:
         hours = defaultdict[int, list[Hours]](list)
         for row in found:
             hours[row[0]].append(Hours._make(row))
-        licences = licensing.licences_of(session, therapist_ids)
+        states = {one.state for of_one in hours.values() for one in of_one}
+        licences = licensing.licences_of(session, therapist_ids, states)
         standby = [one.id for of_one in hours.values() for one in of_one if one.standby]
         opened = None if all_standby else _opened(session, standby, start)
         return cls(hours, licences, Away.near(session, therapist_ids, start - 3 * DAY, end), opened)

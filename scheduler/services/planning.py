@@ -6,7 +6,7 @@ is compared, whatever the notes say (docs/decisions/0018-planner.md).
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -80,11 +80,16 @@ def _order(calendar: Due) -> tuple[bool, datetime]:
     return calendar.since is None, calendar.since or calendar.until
 
 
-def steps(session: Session, calendars: Sequence[Due], *, now: datetime) -> list[Step]:
-    """What is to be done for calendars that `due` named together. Reads only: most often there is nothing."""
+def steps(session: Session, calendars: Sequence[Due], *, now: datetime) -> tuple[Sequence[Due], list[Step]]:
+    """What is to be done for calendars that `due` named together. Reads only: most often there is nothing.
+
+    The calendars come with it by what they follow from now, which is what their steps are made from.
+    """
     until, people = calendars[0].until, [one.therapist_id for one in calendars]
     rows = Rows.read(session, people, now, until)
-    return [
+    bases = _named(rows, people, slots.longest_visit(session))
+    calendars = [replace(one, basis=bases[one.therapist_id]) for one in calendars]
+    return calendars, [
         Step(some, start, end, stretches)
         for some, (start, end) in _windows(session, calendars, rows, now)
         if (stretches := rows.time([one.therapist_id for one in some], start, end)) or some[0].since is None
@@ -138,6 +143,8 @@ def note(session: Session, calendars: Collection[Due]) -> None:
 
 def _bases(session: Session, therapist_ids: Collection[int], until: datetime, now: datetime) -> dict[int, str]:
     """What each calendar follows from: its rows, and how many cells `fit` counts."""
-    cap = slots.longest_visit(session)
-    rows = Rows.read(session, therapist_ids, now, until)
+    return _named(Rows.read(session, therapist_ids, now, until), therapist_ids, slots.longest_visit(session))
+
+
+def _named(rows: Rows, therapist_ids: Collection[int], cap: int) -> dict[int, str]:
     return {whose: f"{basis}-{cap}" for whose, basis in rows.bases(therapist_ids).items()}

@@ -19,7 +19,16 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import UtcDateTime, insert_into
 from scheduler.errors import Invalid
-from scheduler.models import Appointment, AppointmentType, Location, ProtectionLevel, Slot, Status, WorkingHours
+from scheduler.models import (
+    Appointment,
+    AppointmentType,
+    ClinicPolicy,
+    Location,
+    ProtectionLevel,
+    Slot,
+    Status,
+    WorkingHours,
+)
 from scheduler.services import access_rules, audit, availability, edits, practice, slots
 from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
@@ -32,7 +41,7 @@ HIGHEST = 100
 ONE_IN = 4  # never is more than this part of a day's visits kept back, so that no small clinic is closed by it
 HISTORY = 56 * DAY
 PLANNED = 28 * DAY  # the weeks ahead that say how many visits a day has
-DAYS_A_STEP = 7
+DAYS_A_STEP = 3
 WORKER = Actor("worker")
 # `{k}` is the number of cells of a visit, a literal for the sake of the partial index. A free cell of which nothing is
 # open is protected.
@@ -94,6 +103,14 @@ class Cell(NamedTuple):
     protected: bool
 
 
+class Astray(NamedTuple):
+    """Cells of somebody at a place that are kept back, although no visit of the goal's kind may be there."""
+
+    therapist_id: int
+    location_id: int
+    needling: bool
+
+
 class Step(NamedTuple):
     """Some days at a location on which other cells than now are to be kept back: one short transaction."""
 
@@ -111,14 +128,22 @@ def due(session: Session, *, now: datetime) -> list[int]:
     ]
 
 
-def decide(session: Session, location_id: int, *, now: datetime) -> None:
-    """Put into force what the rule says of a location, unless that was done today or a number is pinned."""
+def suggestions(session: Session, *, now: datetime) -> dict[int, Suggestion]:
+    """What the rule says of the locations that are due. Takes longer than a booking should wait for: to be read."""
+    return {
+        place_id: suggestion(session, session.get_one(Location, place_id), now=now)
+        for place_id in due(session, now=now)
+    }
+
+
+def decide(session: Session, location_id: int, said: Suggestion, *, now: datetime) -> None:
+    """Put into force what the rule said of a location, unless that was done today or a number is pinned."""
     place = session.get_one(Location, location_id)
     row, today = _locked(session, place, now), local_date(now, zone_of(place.time_zone))
     if row.decided_on >= today:
         return
     before = row.level
-    _settle(session, row, place, ProtectionDetails.of(row).pinned, now)
+    _settle(session, row, said, ProtectionDetails.of(row).pinned, today)
     if row.level != before:
         audit.record(session, "protection_level.decided", row, by=WORKER, now=now, level=[before, row.level])
 
@@ -141,7 +166,8 @@ def change(
     row.least, row.most = details.least, details.most
     if before.pinned != details.pinned:
         row.pinned_by, row.pinned_at = (None, None) if details.pinned is None else (by.name, now)
-    _settle(session, row, place, details.pinned, now)
+    said = suggestion(session, place, now=now)
+    _settle(session, row, said, details.pinned, local_date(now, zone_of(place.time_zone)))
     edits.note(session, "protection_level.changed", row, before, ProtectionDetails.of(row), by=by, now=now)
 
 
@@ -174,15 +200,16 @@ def ahead(session: Session, kind: AppointmentType, location_id: int, *, now: dat
 def suggestion(session: Session, place: Location, *, now: datetime) -> Suggestion:
     """Ask the newsvendor rule how many visits of a day to keep back, by the location's own history.
 
-    Without a kind of visit for new patients there is no goal, and nothing is kept back.
+    Without a kind of visit for new patients there is no goal, and nothing is kept back; nor is it where what is let go
+    would be too soon to book.
     """
-    kind = practice.goal_type(practice.appointment_types(session))
-    if kind is None:
+    kind, policy = practice.goal_type(practice.appointment_types(session)), practice.policy(session)
+    if kind is None or _too_late(policy, kind, now):
         return Suggestion(0, 0, 0)
     demand, visits = _demand(session, place, kind.cells, now), _visits_a_day(session, place, kind, now)
     level = access_rules.protection_level(
         demand,
-        target=practice.policy(session).access_target,
+        target=policy.access_target,
         usual=access_rules.USUAL_SHARE * visits,
         least=0,
         most=HIGHEST,
@@ -191,11 +218,51 @@ def suggestion(session: Session, place: Location, *, now: datetime) -> Suggestio
     return Suggestion(level, len(demand) if enough else 0, round(visits))
 
 
+def astray(session: Session, *, now: datetime) -> list[Astray]:
+    """Whose cells carry the mark where a visit of the goal's kind may not be any more: nobody else lets them go."""
+    kind, in_force = practice.goal_type(practice.appointment_types(session)), levels(session)
+    offering, release = practice.offering(session), availability.release(practice.policy(session), now)
+    marked = select(Slot.therapist_id, Slot.location_id, Slot.needling).where(
+        Slot.fit > literal_column("0"), Slot.fit_open == literal_column("0"), Slot.starts_at > release
+    )
+    return [
+        one
+        for one in (Astray(*row) for row in session.execute(marked.distinct()))
+        if kind is None
+        or one.location_id not in in_force
+        or not offering.allows(kind.id, one.therapist_id, one.location_id)
+        or (kind.includes_needling and not one.needling)
+    ]
+
+
+def let_go(session: Session, one: Astray, *, now: datetime) -> int:
+    """Take the mark off what has gone astray; return how many cells. Doing it twice changes nothing more."""
+    slots.lock(session, [one.therapist_id])
+    kept = select(Slot.starts_at, Slot.protected).where(
+        Slot.therapist_id == one.therapist_id,
+        Slot.location_id == one.location_id,
+        Slot.needling.is_(one.needling),
+        Slot.fit > literal_column("0"),
+        Slot.fit_open == literal_column("0"),
+        Slot.starts_at > availability.release(practice.policy(session), now),
+    )
+    cells = [Cell(one.therapist_id, starts_at, True, kept_back) for starts_at, kept_back in session.execute(kept)]
+    _mark(session, cells)
+    return len(cells)
+
+
+def _too_late(policy: ClinicPolicy, kind: AppointmentType, now: datetime) -> bool:
+    """Whether what is released could not be booked by patients any more: the notice is longer than the goal."""
+    earliest, _ = availability.bookable_within(policy, kind, now, by_staff=False)
+    return earliest >= availability.release(policy, now)
+
+
 def work(session: Session, *, now: datetime) -> list[Step]:
     """Where other cells are to be kept back than are, in short steps. Reads only; one query where all is well.
 
-    One more for a location, and one for a week of it in which a day has not as many as are in force. Days that have
-    begun to be released stay as they are: what is taken at short notice is what was kept back for it.
+    A day whose room allows fewer than are in force is looked at each time. One query more for a location, and one for
+    some days of it that have not as many as are in force. Days that have begun to be released stay as they are: what is
+    taken at short notice is what was kept back for it.
     """
     kind = practice.goal_type(practice.appointment_types(session))
     if kind is None:
@@ -266,9 +333,8 @@ def chosen(cells: Iterable[Cell], location_id: int, level: int, needed: int) -> 
     return taken | set(_cells_of(more, needed))
 
 
-def _settle(session: Session, row: ProtectionLevel, place: Location, pinned: int | None, now: datetime) -> None:
-    """Ask the rule, and put its number into force, or the one that is pinned."""
-    said, today = suggestion(session, place, now=now), local_date(now, zone_of(place.time_zone))
+def _settle(session: Session, row: ProtectionLevel, said: Suggestion, pinned: int | None, today: date) -> None:
+    """Put the rule's number into force, or the one that is pinned."""
     within = min(max(row.least, min(said.level, row.most)), said.visits_a_day // ONE_IN)
     level = within if pinned is None else pinned
     row.suggested, row.days, row.decided_on = said.level, said.days, max(today, row.decided_on)

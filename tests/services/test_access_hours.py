@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.models import AppointmentType, AppointmentTypeTherapist
 from scheduler.services import access_hours
@@ -24,6 +25,12 @@ def listed(clinic: Clinic, kind: str) -> dict[int, list[datetime]]:
     for offer in clinic.offers(kind, to=clinic.clock.now() + 6 * DAY, limit=10_000):
         found[offer.slot.location_id].add(offer.slot.starts_at)
     return {place: sorted(starts) for place, starts in found.items()}
+
+
+def test_the_starts_lie_on_the_grid_whenever_they_are_asked_for(clinic: Clinic, clock: FixedClock) -> None:
+    before = planned(clinic, "Evaluation")
+    clock.at += timedelta(minutes=7, seconds=33)
+    assert planned(clinic, "Evaluation") == before
 
 
 @pytest.mark.parametrize("kind", ["Evaluation", "Needling"])

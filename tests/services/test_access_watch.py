@@ -245,7 +245,7 @@ def test_a_miss_is_told_when_it_begins_and_ends_with_its_reason(
         message_id = session.scalars(select(OutboxMessage.id)).one()
         found = letters.current(session, message_id, keys=clinic.keys, now=clock.at)
     assert isinstance(found, StaffLetter)
-    assert found.alert == Alert("Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)
+    assert found.alert == Alert(1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)
     notice(clinic, 0)
     assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", "1 2026-11-23"), missed]
     with reading(clinic.engine) as session:

@@ -187,6 +187,7 @@ def test_a_location_where_nobody_can_book_does_not_count(clinic: Clinic, closed:
 @pytest.mark.parametrize(
     ("spoil", "lacking"),
     [
+        (delete(License), "pt"),
         (delete(License).where(License.kind == "pt"), "pt"),
         (delete(License).where(License.kind == "dry_needling"), "dry_needling"),
         (delete(StateRule), "no-rule"),

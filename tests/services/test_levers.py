@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
@@ -21,8 +21,9 @@ from scheduler.models import (
     Location,
     Promise,
     Role,
+    WorkingHours,
 )
-from scheduler.services import hours, lever_uses, levers, time_away
+from scheduler.services import hours, lever_uses, levers, standby, time_away
 from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.hours import HoursDetails
 from scheduler.services.lever_uses import Use
@@ -63,8 +64,9 @@ def proposed(clinic: Clinic, place: int = MAIN, reach: frozenset[int] | None = N
 
 
 def open_standby(clinic: Clinic, hours_id: int, day: date) -> LeverUse:
+    now = clinic.clock.now()
     with transaction(clinic.engine) as session:
-        return levers.open_standby(session, hours_id, day, by=ADMIN, now=clinic.clock.now())
+        return standby.open_day(session, hours_id, day, levers.promise_at(session, MAIN, now=now), by=ADMIN, now=now)
 
 
 def tick(clinic: Clinic) -> int:
@@ -272,6 +274,18 @@ def test_the_rule_opens_what_brings_the_goal_back_and_no_more(clinic: Clinic, cl
     assert clinic.violations() == {}
 
 
+def test_what_somebody_closed_again_the_rule_leaves_closed(clinic: Clinic, clock: FixedClock) -> None:
+    clinic.add_hours(1, MAIN, [1], 18 * 60, 20 * 60, standby=True, opens_by_rule=True)
+    clinic.plan()
+    fill(clinic, clock.now() + 48 * HOUR + CELL)
+    assert tick(clinic) == 1
+    with transaction(clinic.engine) as session:
+        (hours_id,) = session.scalars(select(WorkingHours.id).where(WorkingHours.standby))
+        standby.close_day(session, hours_id, TUESDAY, agreed=None, by=ADMIN, now=clock.now())
+    assert proposed(clinic).need.promise is Promise.MISSED
+    assert tick(clinic) == 0
+
+
 def test_the_rule_opens_ahead_of_a_miss_that_is_foreseen(clinic: Clinic, clock: FixedClock) -> None:
     clinic.add_hours(1, MAIN, range(5), 18 * 60, 20 * 60, standby=True, opens_by_rule=True)
     clinic.plan()
@@ -365,11 +379,12 @@ def test_asking_and_offering_are_on_record(clinic: Clinic, clock: FixedClock, en
     clinic.add_hours(ben, NEAR, [2], 9 * 60, 11 * 60)
     clinic.plan()
     fill(clinic, clock.now() + 48 * HOUR + CELL)
+    found = proposed(clinic)
     for _ in range(2):
         with transaction(engine) as session:
-            levers.asked(session, MAIN, ben, TUESDAY, by=ADMIN, now=clock.now())
+            levers.asked(session, MAIN, ben, TUESDAY, found, by=ADMIN, now=clock.now())
     with transaction(engine) as session:
-        levers.offered(session, MAIN, NEAR, by=ADMIN, now=clock.now())
+        levers.offered(session, MAIN, NEAR, found, by=ADMIN, now=clock.now())
     clinic.book(str(clinic.offers(location_id=NEAR)[0].slot))
     newest, oldest = uses(clinic)
     assert (newest.row.lever, newest.place.name, newest.therapist, newest.visits) == (
@@ -380,7 +395,18 @@ def test_asking_and_offering_are_on_record(clinic: Clinic, clock: FixedClock, en
     )
     assert (oldest.row.lever, oldest.therapist, oldest.hours, oldest.visits) == (Lever.ASK, "Ben Becker", 2.0, 0)
     with pytest.raises(Invalid), transaction(engine) as session:
-        levers.asked(session, MAIN, ben, WEDNESDAY, by=ADMIN, now=clock.now())
+        levers.asked(session, MAIN, ben, WEDNESDAY, found, by=ADMIN, now=clock.now())
     with pytest.raises(Invalid), transaction(engine) as session:
-        levers.offered(session, MAIN, FAR, by=ADMIN, now=clock.now())
+        levers.offered(session, MAIN, FAR, found, by=ADMIN, now=clock.now())
     assert uses(clinic, NEAR) == []
+
+
+def test_a_time_that_somebody_is_only_booking_opens_no_hours(clinic: Clinic, clock: FixedClock) -> None:
+    """An abandoned form lets go in minutes; a day that was opened is a therapist's."""
+    clinic.add_hours(1, MAIN, [1], 18 * 60, 20 * 60, standby=True, opens_by_rule=True)
+    clinic.hold(str(clinic.offers(location_id=MAIN, to=clock.now() + 48 * HOUR)[-1].slot))
+    fill(clinic, clock.now() + 48 * HOUR + CELL)
+    assert tick(clinic) == 0
+    clock.at += HOUR
+    fill(clinic, clock.now() + 48 * HOUR + CELL)
+    assert tick(clinic) == 1

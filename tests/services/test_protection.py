@@ -17,6 +17,8 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable, Protected, SlotTaken
 from scheduler.models import (
     AppointmentType,
+    AppointmentTypeLocation,
+    AppointmentTypeTherapist,
     AuditEvent,
     ClinicPolicy,
     Location,
@@ -364,6 +366,33 @@ def test_turning_it_on_at_a_booked_out_clinic_touches_no_visit(clinic: Clinic, c
     assert taken() == before
     assert set(by_day(kept(clinic.engine))) & {local_date(start[0], CHICAGO) for start in before} == set()
     assert violations(clinic) == {}
+
+
+@pytest.mark.parametrize("why_", ["no-kind", "not-theirs", "not-there"])
+def test_what_no_visit_of_the_goal_may_have_any_more_is_let_go(clinic: Clinic, clock: FixedClock, why_: str) -> None:
+    clinic.add_hours(clinic.add_therapist("Ben Becker"), 1)
+    clinic.plan()
+    clinic.protect()
+    before = kept(clinic.engine)
+    assert {key[0] for key in before} == {1, 2}
+    with transaction(clinic.engine) as session:
+        if why_ == "no-kind":
+            session.execute(update(AppointmentType).values(new_patient=False))
+        elif why_ == "not-theirs":
+            session.add(AppointmentTypeTherapist(appointment_type_id=clinic.kinds["Evaluation"], therapist_id=2))
+        else:
+            session.add(AppointmentTypeLocation(appointment_type_id=clinic.kinds["Evaluation"], location_id=2))
+    clinic.protect()
+    after = kept(clinic.engine)
+    assert {key[0] for key in after} == ({2} if why_ == "not-theirs" else set())
+    assert violations(clinic) == {}
+    assert clinic.protect() == 0
+
+
+def test_nothing_is_kept_back_where_it_could_not_be_booked_once_it_is_let_go(clinic: Clinic) -> None:
+    clinic.policy(booking_notice_minutes=48 * 60)
+    clinic.protect()
+    assert kept(clinic.engine) == set()
 
 
 def test_what_is_taken_at_short_notice_is_not_kept_back_a_second_time(clinic: Clinic, clock: FixedClock) -> None:

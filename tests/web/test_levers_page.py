@@ -55,7 +55,7 @@ def press(admin: FlaskClient, page: Page, words: str) -> Page:
 
 def test_a_location_that_needs_nothing_says_so(admin: FlaskClient) -> None:
     page = look(admin, "/admin/access").follow("What can be done: Springfield")
-    assert page.heading == "Levers: Springfield"
+    assert page.heading == "What can be done: Springfield"
     assert page.main.one("p", **{"class": "big"}).text == (
         "The goal is kept now, and by what is booked so far it is kept for 2 days."
     )
@@ -173,7 +173,7 @@ def test_only_one_s_own_locations_have_levers(
     theirs = signed_in(
         app, engine, clock, an_account(engine, clock, Role.ADMIN, email="chatham@clinic.example", locations=[2])
     )
-    assert look(theirs, LEVERS).heading == "Levers: Chatham"
+    assert look(theirs, LEVERS).heading == "What can be done: Chatham"
     for address in ("1", "99", "x", ""):
         assert look(theirs, f"{LEVERS}?location={address}").status == 404
     with transaction(engine) as session:

@@ -72,9 +72,9 @@ MENDS: dict[str, tuple[Any, str, bool]] = {
     What.NOBODY_OFFERS: (_("Let somebody there give such a visit"), "clinic.types", True),
     What.NO_NEW_PATIENT_KIND: (_("Enter a kind of visit for new patients"), "clinic.types", True),
     What.NOT_ONLINE: (_("Open a location for online booking"), "moving_in.checklist", True),
-    What.BELOW_TARGET: (_("See what is left there, and add hours"), "access.board", False),
-    What.TOO_LATE: (_("See what is left there, and add hours"), "access.board", False),
-    What.NOTHING_FREE: (_("See what is left there, and add hours"), "access.board", False),
+    What.BELOW_TARGET: (_("See what can be done there"), "levers.proposals", False),
+    What.TOO_LATE: (_("See what can be done there"), "levers.proposals", False),
+    What.NOTHING_FREE: (_("See what can be done there"), "levers.proposals", False),
 }
 
 
@@ -196,6 +196,8 @@ def _why(breach: Breach, named: Named) -> Why:
     values: dict[str, Any] = {}
     if endpoint == "people.therapist":
         values = {"therapist_id": breach.therapist_id}
+    elif endpoint == "levers.proposals":
+        values = {"location": breach.location_id}
     elif endpoint == "clinic.new_rule" and place is not None:
         values = {"state": place.state}
     page = None if everywhere and staff().locations is not None else url_for(endpoint, **values)

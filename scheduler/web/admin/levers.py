@@ -97,8 +97,11 @@ def open_day(hours_id: int) -> BaseResponse:
     """Open a day of standby hours: its times can be booked at once."""
     place_id, day = _place_of(hours_id), _day()
 
+    with reading(context().engine) as session:
+        promise = levers.promise_at(session, place_id, now=now())
+
     def change(session: Session) -> None:
-        levers.open_standby(session, hours_id, day, by=staff().actor, now=now())
+        standby.open_day(session, hours_id, day, promise, by=staff().actor, now=now())
 
     return pressed(change, gettext("Open standby hours"), _back(place_id))
 
@@ -122,9 +125,10 @@ def ask(location_id: int, therapist_id: int) -> BaseResponse:
     _require_own(location_id)
     day = _day()
 
+    found = _proposed(location_id)
+
     def change(session: Session) -> None:
-        reach = staff().locations
-        levers.asked(session, location_id, therapist_id, day, reach=reach, by=staff().actor, now=now())
+        levers.asked(session, location_id, therapist_id, day, found, by=staff().actor, now=now())
 
     return pressed(change, gettext("Ask a therapist"), _back(location_id))
 
@@ -136,10 +140,17 @@ def offer(location_id: int) -> BaseResponse:
     _require_own(location_id)
     place_id = asked.number("place", request.form.get("place", ""))
 
+    found = _proposed(location_id)
+
     def change(session: Session) -> None:
-        levers.offered(session, location_id, place_id, by=staff().actor, now=now())
+        levers.offered(session, location_id, place_id, found, by=staff().actor, now=now())
 
     return pressed(change, gettext("Offer another location"), _back(location_id))
+
+
+def _proposed(location_id: int) -> Levers | None:
+    with reading(context().engine) as session:
+        return levers.proposed(session, location_id, reach=staff().locations, now=now())
 
 
 # --- what an address names
