@@ -973,7 +973,8 @@ STAFF_LINKS = {
     Kind.WAYS_IN_CHANGED: frozenset({"https://clinic.example/staff/account/"}),
     Kind.LICENSE_ENDS: frozenset({"https://clinic.example/admin/visits-to-move"}),
     Kind.TIME_OFF_DECIDED: frozenset({"https://clinic.example/staff/time-off"}),
-    **dict.fromkeys(WORDS, frozenset({"https://clinic.example/admin/access"})),
+    **dict.fromkeys(WORDS, frozenset({"https://clinic.example/admin/access/levers?location=1"})),
+    Kind.GOAL_KEPT: frozenset({"https://clinic.example/admin/access"}),
 }
 
 

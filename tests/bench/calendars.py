@@ -183,7 +183,7 @@ def in_process(database: Database) -> Iterator[list[Compared]]:
         act()
         asked.clear()
         act()
-        own = list(asked)
+        own = [one for one in asked if one[0].startswith("SELECT")]
 
         def bare() -> None:
             for one in own:

@@ -57,7 +57,10 @@ def test_what_stands_against_a_claim_leads_to_what_mends_it(admin: FlaskClient, 
         ("Chatham: nobody who works there now may needle there.", ["/admin/therapists"])
     ]
     assert whys(found["within_goal"]) == [
-        ("Springfield: within the goal 89% of the last 28 days; the target is 90%.", ["/admin/access"])
+        (
+            "Springfield: within the goal 89% of the last 28 days; the target is 90%.",
+            ["/admin/access/levers?location=1"],
+        )
     ]
     assert found["within_goal"].one("p", class_="big").text.startswith("Does not hold. The page says what does")
     assert "within two working days" in found["within_goal"].one("blockquote").text
