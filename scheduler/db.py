@@ -4,7 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.pool import NullPool, SingletonThreadPool
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -139,18 +139,19 @@ def one_of(words: Iterable[StrEnum]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-def make_engine(url: str, pool: type[Pool] | None = None) -> Engine:
+def make_engine(url: str, **options: Any) -> Engine:  # noqa: ANN401 SQLAlchemy's
     """Make the engine for a database URL; on SQLite with WAL, synchronous=FULL and transactions begun by ourselves.
 
-    The pool is SQLAlchemy's choice unless one is named. Statements' parameters are kept out of errors, and so out of
-    logs: they hold patients' names.
+    `options` are create_engine's, of the pool and of isolation. Statements' parameters are kept out of errors, and so
+    out of logs: they hold patients' names.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, hide_parameters=True, poolclass=pool)
+        wait = {"timeout": SQLITE_WAIT_SECONDS}
+        engine = create_engine(url, connect_args=wait, hide_parameters=True, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, connect_args=POSTGRESQL, hide_parameters=True, poolclass=pool)
+    return create_engine(url, connect_args=POSTGRESQL, hide_parameters=True, **options)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -228,14 +229,15 @@ def ask(source: Source, statement: Select[*tuple[Any, ...]], values: Mapping[str
     """
     if isinstance(source, Session):
         return source.execute(statement, dict(values)).all()
-    with _translated(), suppress(source.dialect.loaded_dbapi.Error):
+    try:
         return _asked_alone(source, statement, values)
-    with reading(source) as session:  # which has the words for what was wrong, and forgets connections that were cut
-        return ask(session, statement, values)
+    except source.dialect.loaded_dbapi.Error:
+        with reading(source) as session:  # which has the words for what was wrong, and forgets what was cut
+            return ask(session, statement, values)
 
 
 def _asked_alone(engine: Engine, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> Sequence[Row]:
-    connection = engine.raw_connection()
+    connection = _askers(engine).raw_connection()
     try:
         return _ready(statement, engine.dialect).rows(engine, connection.dbapi_connection, values)
     except engine.dialect.loaded_dbapi.Error:
@@ -243,6 +245,18 @@ def _asked_alone(engine: Engine, statement: Select[*tuple[Any, ...]], values: Ma
         raise
     finally:
         connection.close()
+
+
+@lru_cache(maxsize=8)
+def _askers(engine: Engine) -> Engine:
+    """The same database by one connection of each thread that never begins anything, so that nothing is rolled back.
+
+    On PostgreSQL a question is one trip to the server so, instead of three.
+    """
+    alone = {"poolclass": SingletonThreadPool, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+    own = make_engine(engine.url.render_as_string(hide_password=False), **alone)
+    event.listen(engine, "engine_disposed", lambda _engine: own.dispose())
+    return own
 
 
 class _Ready(NamedTuple):
@@ -259,15 +273,10 @@ class _Ready(NamedTuple):
         bound: Any = {name: write(given[name]) if write else given[name] for name, write in self.writers.items()}
         if self.in_order is not None:
             bound = tuple(bound[name] for name in self.in_order)
-        autocommit = engine.dialect.name == "postgresql"
-        if autocommit:
-            driver.autocommit = True  # no BEGIN, and nothing to roll back: one trip to the server instead of three
         cursor = driver.cursor()
         for listener in engine.dispatch.before_cursor_execute:
             listener(None, cursor, self.sql, bound, None, False)
         found = cursor.execute(self.sql, bound).fetchall()
-        if autocommit:
-            driver.autocommit = False
         if not found or not self.readers:
             return found  # type: ignore[no-any-return]
         columns: list[Any] = list(zip(*found, strict=True))
@@ -298,7 +307,7 @@ def change_counter(engine: Engine) -> str:
 
 @lru_cache(maxsize=8)
 def _watch(engine: Engine) -> "_Watch":
-    own = make_engine(engine.url.render_as_string(hide_password=False), NullPool)
+    own = make_engine(engine.url.render_as_string(hide_password=False), poolclass=NullPool)
     watch = _Watch(own, CHANGES[engine.dialect.name])
     event.listen(engine, "engine_disposed", lambda _engine: watch.close())
     return watch

@@ -239,14 +239,14 @@ def test_one_statement_by_itself_leaves_nothing_open_and_holds_up_nobody(engine:
 
 
 def test_one_statement_by_itself_is_asked_again_where_the_connection_was_cut(migrated_postgresql: Engine) -> None:
-    migrated_postgresql.dispose()
-    with migrated_postgresql.connect() as kept:
-        pid = kept.scalar(text("SELECT pg_backend_pid()"))
+    ((pid,),) = ask(migrated_postgresql, select(func.pg_backend_pid()), {})
     other = make_engine(migrated_postgresql.url.render_as_string(hide_password=False))
     with other.connect() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     other.dispose()
     assert ask(migrated_postgresql, select(func.count()).select_from(Heartbeat), {})[0][0] is not None
+    ((anew,),) = ask(migrated_postgresql, select(func.pg_backend_pid()), {})
+    assert anew != pid
 
 
 def test_one_statement_by_itself_to_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

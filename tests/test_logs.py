@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, StringIO
 
 import pytest
 import structlog
@@ -23,15 +23,16 @@ def as_before() -> Iterator[None]:
 def written(*, people: bool) -> str:
     """What a visit that cannot be booked leaves in the log."""
     logs.configure(people=people)
-    out = StringIO()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(out), cache_logger_on_first_use=False)
+    text, data = StringIO(), BytesIO()
+    factory = structlog.PrintLoggerFactory(text) if people else structlog.BytesLoggerFactory(data)
+    structlog.configure(logger_factory=factory, cache_logger_on_first_use=False)
     patient = "Pat Doe"
     try:
         len(patient) / 0
     except ZeroDivisionError as error:
         structlog.get_logger().error("request", route="/book/<slot>", status=500, exc_info=error)
     structlog.get_logger().debug("not told")
-    return out.getvalue()
+    return text.getvalue() if people else data.getvalue().decode()
 
 
 def test_programs_read_one_json_document_a_line() -> None:

@@ -262,7 +262,7 @@ def _search(source: Source, find: Find, terms: Terms, now: datetime) -> Page:
         changed, first = rows[0][:2]
         if changed is None:
             found, lasts = rows if first is not None else (), timedelta(minutes=terms.kind.minutes)
-            offers = [_offer(*row[1:], lasts, terms.kind.id) for row in found[: find.limit]]
+            offers = [_offer(*row[1:], lasts, find.appointment_type_id) for row in found[: find.limit]]
             return Page(offers, _cursor(offers[-1].slot) if len(found) > find.limit else None)
         terms = _read(find, changed, terms.local)
 
@@ -273,25 +273,20 @@ def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[
     earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=find.by_staff)
     from_, to = _instants(find.from_, terms.zones), _instants(find.to, terms.zones)
     after, after_therapist = find.after or (EPOCH, 0)
-    values = (
-        _named(find)
-        | _wished(find, terms)
-        | {
-            "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
-            "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
-            "release": release(terms.policy, now),
-            "after": find.after and after,
-            "after_therapist": after_therapist,
-            "from_midnights": _midnights(from_),
-            "to_midnights": _midnights(to),
-            "rows": find.limit + 1,
-            "kept": terms.document,
-        }
-    )
+    values = _wished(find, terms) | {
+        "earliest": max(earliest, after, min(from_.values(), default=EPOCH)),
+        "latest": min(latest, max((instant - MICROSECOND for instant in to.values()), default=latest)),
+        "release": release(terms.policy, now),
+        "after": find.after and after,
+        "after_therapist": after_therapist,
+        "from_midnights": _midnights(from_),
+        "to_midnights": _midnights(to),
+        "kept": terms.document,
+    }
     wishes = frozenset(wish for wish in sql.WISHES if values[wish] is not None)
     if not find.local:
         wishes |= {bound for bound in ("from_midnights", "to_midnights") if values[bound] is not None}
-        found = sql.found(terms.shape, wishes, dialect)
+        found = sql.found(terms.shape, wishes, sql.rows_for(find.limit), dialect)
     else:
         bounds = {
             zone: (
@@ -304,7 +299,7 @@ def _question(source: Source, find: Find, terms: Terms, now: datetime) -> tuple[
         if not within:
             return None
         values |= {"windows": document(within), "windows_count": len(within)}
-        found = sql.found_within(terms.shape, wishes, len(bounds) > 1, dialect)
+        found = sql.found_within(terms.shape, wishes, sql.rows_for(find.limit), len(bounds) > 1, dialect)
     return sql.told(found, _names(find), terms.local, dialect), values
 
 

@@ -87,6 +87,9 @@ def open_starts(shape: Shape) -> Select[int, int]:
     )
 
 
+ROWS = (21, 61, 121, 201)
+
+
 # Until when a start may use what is kept back for short notice.
 RELEASE = bindparam("release", type_=UtcDateTime())
 
@@ -128,8 +131,8 @@ def asked(shape: Shape) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def found(shape: Shape, wishes: frozenset[str], dialect: str) -> Select[int, int, datetime]:
-    """The starts that keep every rule and wish, soonest first.
+def found(shape: Shape, wishes: frozenset[str], rows: int, dialect: str) -> Select[int, int, datetime]:
+    """The starts that keep every rule and wish, soonest first; so many `rows` (see `rows_for`).
 
     `from_midnights` and `to_midnights` are wishes here, too: the bounds where the midnights of locations differ.
     """
@@ -141,13 +144,24 @@ def found(shape: Shape, wishes: frozenset[str], dialect: str) -> Select[int, int
         select(Slot.therapist_id, Slot.location_id, Slot.starts_at)
         .where(*rules(shape).values(), *(WISHES[wish] for wish in sorted(wishes - midnights.keys())), *bounds)
         .order_by(Slot.starts_at, Slot.therapist_id)
-        .limit(bindparam("rows"))
+        .limit(literal_column(str(rows)))
     )
 
 
+def rows_for(limit: int) -> int:
+    """How many rows a statement reads for a page of so many starts and one to tell whether more follow.
+
+    One of a few numbers that stand in the statement: for one that is bound PostgreSQL makes a plan each time it is
+    asked, which takes three times as long as to find the starts.
+    """
+    return next((rows for rows in ROWS if rows > limit), limit + 1)
+
+
 @cache
-def found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str) -> Select[int, int, datetime]:
-    """The starts in the segments of `windows` that keep every rule and wish, soonest first.
+def found_within(
+    shape: Shape, wishes: frozenset[str], rows: int, zoned: bool, dialect: str
+) -> Select[int, int, datetime]:
+    """The starts in the segments of `windows` that keep every rule and wish, soonest first; so many `rows`.
 
     The segments are walked in their order, each by its own index range, until as many starts as wanted are counted;
     so what lies between them is not read, nor what comes after enough. They lie within the bounds that notice and
@@ -160,12 +174,13 @@ def found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str
     ).cte("walk", recursive=True)
     following = walk.c.number + literal_column("1")
     inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
-    enough = select(Slot.starts_at).where(inside).limit(bindparam("rows")).correlate(walk).subquery()
+    wanted: ColumnElement[int] = literal_column(str(rows))
+    enough = select(Slot.starts_at).where(inside).limit(wanted).correlate(walk).subquery()
     step = select(
         following,
         walk.c.found + select(func.count()).select_from(enough).scalar_subquery(),
         *_read(_row(following, dialect), names, dialect),
-    ).where(walk.c.found < bindparam("rows"), following < bindparam("windows_count"))
+    ).where(walk.c.found < wanted, following < bindparam("windows_count"))
     walk = walk.union_all(step)
     inside = and_(*_timeless(shape), *(WISHES[wish] for wish in sorted(wishes)), *_inside(walk, zoned=zoned))
     here = select(Slot.therapist_id, Slot.location_id, Slot.starts_at).where(inside)
@@ -173,12 +188,12 @@ def found_within(shape: Shape, wishes: frozenset[str], zoned: bool, dialect: str
     if dialect == "sqlite":
         found = here.select_from(walk).join(Slot, true())
     else:  # which would rather go through all cells in their order, and look for a segment of each
-        first_here = here.order_by(Slot.starts_at, Slot.therapist_id).limit(bindparam("rows"))
+        first_here = here.order_by(Slot.starts_at, Slot.therapist_id).limit(wanted)
         start = first_here.correlate(walk).lateral("start")
         found = (
             select(start.c.therapist_id, start.c.location_id, start.c.starts_at).select_from(walk).join(start, true())
         )
-    return found.where(walk.c.found < bindparam("rows")).order_by("starts_at", "therapist_id").limit(bindparam("rows"))
+    return found.where(walk.c.found < wanted).order_by("starts_at", "therapist_id").limit(wanted)
 
 
 @cache

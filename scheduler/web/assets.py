@@ -9,6 +9,7 @@ from flask_bootstrap import Bootstrap5
 from flask_compress import Compress
 
 BOOTSTRAP = "bootstrap.static"
+COMPRESSED = ["text/html", "text/css", "image/svg+xml"]
 FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -16,13 +17,17 @@ def install(app: Flask) -> None:
     app.config.update(
         BOOTSTRAP_SERVE_LOCAL=True,
         COMPRESS_ALGORITHM=["br", "gzip"],
-        COMPRESS_MIMETYPES=["text/html", "text/css", "image/svg+xml"],
+        COMPRESS_MIMETYPES=COMPRESSED,
         COMPRESS_MIN_SIZE=1000,
+        COMPRESS_REGISTER=False,  # it would look at every answer, whatever it is
     )
     Bootstrap5(app)
-    Compress(app)
     app.jinja_env.globals["asset"] = asset
-    app.after_request(_keep)
+    compress = Compress(app)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        return compress.after_request(_kept(response)) if response.mimetype in COMPRESSED else _kept(response)
 
 
 def asset(filename: str, endpoint: str = "static") -> str:
@@ -36,7 +41,7 @@ def _hash(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def _keep(response: Response) -> Response:
+def _kept(response: Response) -> Response:
     if request.endpoint in {"static", BOOTSTRAP} and "v" in request.args and response.status_code < 400:  # noqa: PLR2004
         response.headers["Cache-Control"] = FOREVER
     return response

@@ -6,12 +6,13 @@ import orjson
 import structlog
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
-from flask import Response, g, render_template, request
+from flask import Response, render_template, request
 from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import BadRequest, HTTPException, TooManyRequests
 from werkzeug.exceptions import NotFound as NoRoute
 
 from scheduler.errors import ClinicError, Conflict, ConstraintViolated, Invalid, NotFound, TooMany, Unavailable
+from scheduler.web import requests
 from scheduler.web.limiting import ATTEMPTS_SECONDS
 
 RETRY_SECONDS = 5
@@ -85,7 +86,7 @@ def http_error(error: HTTPException) -> Response:
     if isinstance(error, TooManyRequests):
         return clinic_error(TooMany("Too many requests from this connection.", retry_after=ATTEMPTS_SECONDS))
     status = error.code or 500
-    g.error = getattr(error, "original_exception", None)
+    requests.failed(getattr(error, "original_exception", None))
     code = error.name.lower().replace(" ", "-")
     detail = NO_PAGE if isinstance(error, NoRoute) else error.description or error.name
     answer = problem(status, code, detail, title=error.name)

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Connection, Engine, event, text, update
+from sqlalchemy import Connection, Engine, event, select, text, update
 
 from scheduler.clock import FixedClock
-from scheduler.db import transaction
+from scheduler.db import ask, transaction
 from scheduler.keys import Keyring
 from scheduler.models import (
     AppointmentType,
@@ -274,6 +274,23 @@ def test_a_search_by_part_of_the_day_seeks_each_stretch_of_it(
             for plan in plans(engine, found):
                 assert re.search(SOUGHT[engine.name].format(index=index), plan), plan
                 assert not walks_whole(plan, "slot"), plan
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("wished", ["", "&location=1", "&from=2026-11-24", "&day_part=morning", "&limit=200"])
+def test_postgresql_plans_a_search_once_and_not_for_each_question(
+    client: FlaskClient, engine: Engine, clinic: Clinic, wished: str
+) -> None:
+    """It makes five plans for values that it knows, then keeps to one for all where that looks no dearer."""
+    grow(clinic)
+    plans = "pg_prepared_statements WHERE statement LIKE '%slot.starts_at AS starts_at%'"
+    for number in range(20):
+        path = f"{API}/slots?appointment_type=1{wished}"
+        assert client.get(path + f"&to=2026-12-{1 + number:02}").status_code == 200
+    ((kept, anew),) = ask(
+        engine, select(text("sum(generic_plans)::int"), text("sum(custom_plans)::int")).select_from(text(plans)), {}
+    )
+    assert kept > anew
 
 
 def test_the_days_with_times_are_sought_one_by_one(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:

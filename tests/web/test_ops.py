@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -324,12 +324,12 @@ def test_a_plain_address_is_not_told_to_stay_on_https(client: FlaskClient, clini
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """Log as wsgi.py does for programs, but into a text; return what was logged, and whatever else was printed."""
-    written = StringIO()
+    written = BytesIO()
     logs.configure(people=False)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(written), cache_logger_on_first_use=False)
+    structlog.configure(logger_factory=structlog.BytesLoggerFactory(written), cache_logger_on_first_use=False)
     for module in (problems, requests):  # theirs may remember an earlier configuration
         monkeypatch.setattr(module, "log", structlog.get_logger())
-    yield lambda: written.getvalue() + "".join(capfd.readouterr())
+    yield lambda: written.getvalue().decode() + "".join(capfd.readouterr())
     structlog.reset_defaults()
 
 

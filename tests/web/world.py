@@ -156,7 +156,7 @@ def staged(settings: Settings, migrated: Path, folder: Path) -> Stage:
     """The two places with somebody of each role signed in, in a SQLite database of this folder."""
     path, kept = folder / "scheduler.db", folder / "kept.db"
     shutil.copy(migrated, path)
-    engine, clock = make_engine(f"sqlite:///{path}", NullPool), FixedClock(MONDAY_MORNING)
+    engine, clock = make_engine(f"sqlite:///{path}", poolclass=NullPool), FixedClock(MONDAY_MORNING)
     clinic = Clinic(engine, clock, Keyring.of(settings.link_keys, settings.field_keys))
     app = create_app(settings, engine, clock)
     world = build(clinic, app)

@@ -14,8 +14,20 @@ from urllib.parse import urlencode
 
 from cachetools import LRUCache, cached
 from cryptography.fernet import InvalidToken
-from flask import Flask, Response, current_app, g, make_response, redirect, render_template, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from flask_wtf import CSRFProtect
@@ -36,7 +48,7 @@ from scheduler.web.requests import CONTENT_SECURITY_POLICY
 from scheduler.web.shared import state_of_rows
 from scheduler.web.staff import passkeys
 
-STAFF_PATHS = ("/staff", "/admin")
+STAFF_PATHS, API_PATH = ("/staff", "/admin"), "/api/"
 TOKEN = "token"  # noqa: S105 the name of what the cookie carries
 ALLOWED, STRANGERS, PROVED = "allowed", "open_to_strangers", "proved_lately"
 EVERYBODY = tuple(Role)
@@ -145,10 +157,13 @@ def take_long_forms() -> None:
 
 
 class Sessions(SecureCookieSessionInterface):
-    """The staff's cookies, as Flask signs them, by a signer that is made once and not for each request."""
+    """The staff's cookies, as Flask signs them, by a signer that is made once; the API has none, and none is read."""
 
     def __init__(self) -> None:
         self.signer: Any = None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return self.make_null_session(app) if request.path.startswith(API_PATH) else super().open_session(app, request)
 
     def get_signing_serializer(self, app: Flask) -> Any:  # noqa: ANN401 Flask's signature
         self.signer = self.signer or super().get_signing_serializer(app)
