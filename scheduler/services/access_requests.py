@@ -48,6 +48,11 @@ class Met:
         return self.offered / self.booked if self.booked else None
 
     @property
+    def later_rate(self) -> float | None:
+        """The share that was offered a start within the goal and chose a later one; None without bookings."""
+        return self.took_later / self.booked if self.booked else None
+
+    @property
     def realised(self) -> float | None:
         """The share that took a start within the goal; None without bookings."""
         return self.took / self.booked if self.booked else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate, pairwise, takewhile
-from math import exp, lgamma, log
+from math import exp, floor, lgamma, log
 from zoneinfo import ZoneInfo
 
 from scheduler.services.availability import SlotName
@@ -25,6 +25,7 @@ GOAL_DAY_HOURS = 24
 USUAL_SHARE = 0.15
 LEAST_DAYS = 20  # four weeks of five days: fewer say little of what happens on one day in ten
 NEGLIGIBLE = 1e-12
+NEARLY = 1e-9
 
 
 class Cause(StrEnum):
@@ -128,6 +129,15 @@ def misses(starts: Iterable[datetime], period: Times, *, notice: timedelta, goal
             gaps.append((reached, start - goal))
         reached = max(reached, start - notice)
     return [*gaps, (reached, end)] if reached < end else gaps
+
+
+def cut(share: float, digits: int = 3) -> float:
+    """A share with so many digits, cut rather than rounded: so that nothing short of a goal shows it.
+
+    What is left of a whole digit by binary fractions is no digit less.
+    """
+    parts = 10.0**digits
+    return floor(share * parts + NEARLY) / parts
 
 
 def share(times: Iterable[Times], period: Times) -> float:

@@ -32,6 +32,17 @@ SIX = (date(2027, 1, 1), date(2027, 5, 31), date(2027, 7, 5), date(2027, 9, 6), 
 ELEVEN = (*SIX, date(2027, 1, 18), date(2027, 2, 15), date(2027, 6, 18), date(2027, 10, 11), date(2027, 11, 11))
 
 
+# --- shares
+
+
+@given(st.integers(1, 3000).flatmap(lambda whole: st.tuples(st.integers(0, whole), st.just(whole))), st.integers(1, 3))
+def test_a_share_is_cut_to_the_digits_that_are_shown(counts: tuple[int, int], digits: int) -> None:
+    part, whole = counts
+    shown = round(access_rules.cut(part / whole, digits) * 10**digits)
+    assert shown == part * 10**digits // whole
+    assert access_rules.cut(part / whole, digits) == shown / 10**digits
+
+
 # --- a clinic, and the recount that knows nothing of intervals
 
 
