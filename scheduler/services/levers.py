@@ -31,6 +31,7 @@ from scheduler.services import (
     availability,
     consequences,
     hours,
+    letting_go,
     licensing,
     practice,
     protection,
@@ -42,6 +43,7 @@ from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
 from scheduler.services.hours import Shift
+from scheduler.services.letting_go import KeptDay
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
 from scheduler.services.practice import Offering
@@ -125,6 +127,7 @@ class Levers:
     need: Need
     elsewhere: Sequence[Elsewhere]
     kept: KeptAhead
+    release: Sequence[KeptDay]
     standby: Sequence[Standby]
     ask: Sequence[Ask]
 
@@ -196,6 +199,7 @@ def proposed(
         need,
         _elsewhere(scene, scene.places[location_id], need.window),
         protection.ahead(session, scene.kind, location_id, now=now),
+        letting_go.days_ahead(session, scene.kind, scene.places[location_id], now=now),
         _standby(scene, location_id, need.window),
         _ask(session, scene, scene.places[location_id], need.window, reach),
     )
@@ -347,13 +351,18 @@ def asked(
         LeverUse.location_id == location_id,
         LeverUse.lever == Lever.ASK,
         LeverUse.therapist_id == therapist_id,
-        LeverUse.starts_at == ask.starts_at,
+        LeverUse.day == day,
     )
-    known = session.scalars(same.order_by(LeverUse.id).limit(1)).first()
-    times = (ask.starts_at, ask.ends_at)
-    return known or _noted(
-        session, Lever.ASK, levers.need, location_id, location_id, therapist_id, times, ask.cells, by=by, now=now
+    use = LeverUse(
+        lever=Lever.ASK,
+        place_id=location_id,
+        therapist_id=therapist_id,
+        day=day,
+        starts_at=ask.starts_at,
+        ends_at=ask.ends_at,
+        cells=ask.cells,
     )
+    return session.scalars(same).first() or _noted(session, use, location_id, levers.need, by=by, now=now)
 
 
 def offered(
@@ -363,40 +372,21 @@ def offered(
     place = next((one for one in (levers.elsewhere if levers else ()) if one.location.id == place_id), None)
     if levers is None or place is None:
         raise Invalid("place", "This is not proposed any more.")
-    times = (place.soonest, levers.need.window[1] + CELL)
-    return _noted(
-        session, Lever.ELSEWHERE, levers.need, location_id, place_id, None, times, place.cells, by=by, now=now
-    )
-
-
-def _noted(
-    session: Session,
-    lever: Lever,
-    need: Need,
-    location_id: int,
-    place_id: int,
-    therapist_id: int | None,
-    times: Times,
-    cells: int,
-    *,
-    by: Actor,
-    now: datetime,
-) -> LeverUse:
     use = LeverUse(
-        lever=lever,
-        promise=need.promise,
-        location_id=location_id,
+        lever=Lever.ELSEWHERE,
         place_id=place_id,
-        therapist_id=therapist_id,
-        used_at=now,
-        used_by=by.name,
-        starts_at=times[0],
-        ends_at=times[1],
-        cells=cells,
+        starts_at=place.soonest,
+        ends_at=levers.need.window[1] + CELL,
+        cells=place.cells,
     )
+    return _noted(session, use, location_id, levers.need, by=by, now=now)
+
+
+def _noted(session: Session, use: LeverUse, location_id: int, need: Need, *, by: Actor, now: datetime) -> LeverUse:
+    use.location_id, use.promise, use.used_at, use.used_by = location_id, need.promise, now, by.name
     session.add(use)
     session.flush()
-    audit.record(session, "lever_use.added", use, by=by, now=now, location_id=location_id, place_id=place_id)
+    audit.record(session, "lever_use.added", use, by=by, now=now, location_id=location_id, place_id=use.place_id)
     return use
 
 
