@@ -1,5 +1,9 @@
-"""Days on which nothing is kept back, and the local day that a lever was used for: a therapist is asked once a day."""
+"""Days on which nothing is kept back, the local day that a lever was used for, and one letter of several locations.
 
+A therapist is asked once for a day; a letter about the goal is about the moment at which its words were said.
+"""
+
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,6 +28,14 @@ AFTER = {
 }
 USE = sa.table("lever_use", *(sa.column(name) for name in ("id", "lever", "starts_at", "place_id", "location_id")))
 DAY = sa.table("lever_use", sa.column("id"), sa.column("day", sa.Date()))
+WORD = sa.table(
+    "access_word", *(sa.column(name) for name in ("location_id", "kind", "said_at")), sa.column("day", sa.Date())
+)
+LETTER = sa.table(
+    "outbox_message",
+    *(sa.column(name) for name in ("id", "account_id", "kind", "about", "status", "reason", "lease", "leased_until")),
+)
+WORDS = ("goal-foreseen", "goal-missed", "goal-kept")
 PLACE = sa.table("location", sa.column("id"), sa.column("time_zone"))
 
 
@@ -40,6 +52,7 @@ def upgrade() -> None:
     )
     op.add_column("lever_use", sa.Column("day", sa.Date(), nullable=True))
     _name_days()
+    _rename_letters({f"{word.location_id} {word.day}": _at(word.said_at).isoformat() for word in _words()})
     op.execute(
         "DELETE FROM lever_use WHERE lever = 'ask' AND id NOT IN ("
         "SELECT min(id) FROM lever_use WHERE lever = 'ask' GROUP BY location_id, therapist_id, day)"
@@ -56,7 +69,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What was let go stays so until the worker keeps it back again; the record of it goes."""
+    """What was let go stays so until the worker keeps it back again; the record of it goes.
+
+    A letter that is still owed tells of one of its locations.
+    """
+    _rename_letters({_at(word.said_at).isoformat(): f"{word.location_id} {word.day}" for word in _words()})
     op.drop_index("uq_lever_use_asked", "lever_use")
     op.execute("DELETE FROM lever_use WHERE lever = 'release'")
     _replace(AFTER, BEFORE)
@@ -81,6 +98,28 @@ def _name_days() -> None:
         database.execute(sa.update(DAY).where(DAY.c.id == number).values(day=_local(starts_at, zone)))
 
 
-def _local(instant: Any, zone: str) -> date:  # noqa: ANN401 a datetime on PostgreSQL, microseconds on SQLite
-    at = instant if isinstance(instant, datetime) else EPOCH + timedelta(microseconds=instant)
-    return at.astimezone(ZoneInfo(zone)).date()
+def _words() -> Sequence[Any]:
+    return op.get_bind().execute(sa.select(WORD).order_by(WORD.c.location_id.desc())).all()
+
+
+def _rename_letters(names: dict[str, str]) -> None:
+    """What the letters are about that are still owed: of those that become one, the first goes."""
+    database = op.get_bind()
+    owed = sa.select(LETTER).where(LETTER.c.status == "owed", LETTER.c.kind.in_(WORDS)).order_by(LETTER.c.id)
+    known = set[tuple[int, str, str]]()
+    for row in database.execute(owed).all():
+        name = names.get(row.about)
+        if name is None or (row.account_id, row.kind, name) in known:
+            fate = {"status": "suppressed", "reason": "told in another letter", "lease": None, "leased_until": None}
+        else:
+            known.add((row.account_id, row.kind, name))
+            fate = {"about": name}
+        database.execute(sa.update(LETTER).where(LETTER.c.id == row.id).values(**fate))
+
+
+def _local(instant: Any, zone: str) -> date:  # noqa: ANN401 as a column holds it
+    return _at(instant).astimezone(ZoneInfo(zone)).date()
+
+
+def _at(instant: Any) -> datetime:  # noqa: ANN401 a datetime on PostgreSQL, microseconds on SQLite
+    return instant.astimezone(UTC) if isinstance(instant, datetime) else EPOCH + timedelta(microseconds=instant)

@@ -7,7 +7,7 @@ docs/access.md has the rules in words.
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -17,7 +17,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with, insert_into
-from scheduler.models import AccessWatch, AccessWord, Account, AppointmentType, Kind, Location, Reason, WorkingHours
+from scheduler.models import (
+    AccessWatch,
+    AccessWord,
+    Account,
+    AccountLocation,
+    AppointmentType,
+    Kind,
+    Location,
+    Reason,
+    WorkingHours,
+)
 from scheduler.services import access_goal, access_hours, access_requests, availability, notices, practice
 from scheduler.services.access_goal import HOUR
 from scheduler.services.availability import Place
@@ -28,6 +38,7 @@ BEGINS_AFTER = timedelta(minutes=30)  # so long readings must agree before a cha
 ENDS_AFTER = timedelta(hours=1)
 FORESEEN_HOURS = 72
 WEEK = 7 * DAY
+GRAVEST = (Kind.GOAL_MISSED, Kind.GOAL_FORESEEN, Kind.GOAL_KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +123,9 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a letter tells: where, of which moment, for which reason; none where the goal is kept again."""
+    """A line of a letter: what is told of where, of which moment, and for which reason; none where it is kept again."""
 
+    kind: Kind
     location_id: int
     place: str
     time_zone: str
@@ -236,13 +248,15 @@ def _plans(session: Session) -> dict[int, str]:
 def note(session: Session, kind: AppointmentType, looks: Iterable[Look], *, now: datetime) -> None:
     """Keep the state of each location, and owe those who administer it what is to be told, in one transaction.
 
+    Whoever is told of several locations at one moment gets one letter.
+
     One worker at a time: the next one finds what was told. The key of AccessWord lets one word of a kind a day be said
     even so.
     """
     alone_with(session, "watch of the access goal")
     rows = session.scalars(select(AccessWatch).where(AccessWatch.appointment_type_id == kind.id))
     watched = {row.location_id: row for row in rows}
-    said = _said(session, now)
+    said, told = _said(session, now), defaultdict[int, set[Kind]](set)
     for one in looks:
         row = watched.get(one.location.id) or _unwatched(session, kind.id, one, now)
         day = local_date(now, zone_of(one.location.time_zone))
@@ -256,8 +270,8 @@ def note(session: Session, kind: AppointmentType, looks: Iterable[Look], *, now:
         )
         state, words = step(before, one, said[one.location.id, day], now=now)
         _keep(row, state, one.plan_sha256)
-        for word in words:
-            _say(session, one, word, day, now)
+        told[one.location.id] |= {word.kind for word in words if _say(session, one, word, day, now)}
+    _owe(session, {place: kinds for place, kinds in told.items() if kinds}, now)
 
 
 def _said(session: Session, now: datetime) -> dict[tuple[int, date], set[Kind]]:
@@ -294,8 +308,8 @@ def _keep(row: AccessWatch, state: State, plan_sha256: str) -> None:
     row.plan_sha256, row.gaps_told = plan_sha256, sorted(state.gaps_told)
 
 
-def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> None:
-    """Owe a word to the administrators of a location, unless one of this kind was said there this day."""
+def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> bool:
+    """Say a word of a location, unless one of this kind was said there this day; return whether it was said."""
     new = insert_into(session, AccessWord).values(
         location_id=look.location.id,
         kind=word.kind,
@@ -305,24 +319,39 @@ def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> 
         goal_hours=look.goal_hours,
         said_at=now,
     )
-    if session.execute(new.on_conflict_do_nothing().returning(AccessWord.kind)).first() is None:
+    return session.execute(new.on_conflict_do_nothing().returning(AccessWord.kind)).first() is not None
+
+
+def _owe(session: Session, told: Mapping[int, Collection[Kind]], now: datetime) -> None:
+    """Owe each administrator one letter of all that was said just now of their locations, named by its gravest word."""
+    if not told:
         return
-    concerned = select(Account.id).where(Account.active, notices.administers([look.location.id]))
-    for account_id in session.scalars(concerned).all():
-        notices.owe(session, account_id, word.kind, f"{look.location.id} {day}", now=now)
+    concerned = select(Account.id, Account.everywhere, AccountLocation.location_id).outerjoin(AccountLocation)
+    theirs = defaultdict[int, set[Kind]](set)
+    there = concerned.where(Account.active, notices.administers(list(told)))
+    for account_id, everywhere, place_id in session.execute(there):
+        places = told.values() if everywhere else [told.get(place_id, ())]
+        theirs[account_id].update(*places)
+    for account_id, kinds in sorted(theirs.items()):
+        notices.owe(session, account_id, min(kinds, key=GRAVEST.index), now.isoformat(), now=now)
 
 
-def told(session: Session, kind: Kind, about: str) -> Alert | None:
-    """The word that a message is about, as it was said; None where no such word was."""
-    place_id, day = about.split()
-    found = session.execute(
-        select(AccessWord, Location)
-        .join(Location, Location.id == AccessWord.location_id)
-        .where(AccessWord.location_id == int(place_id), AccessWord.kind == kind)
-        .where(AccessWord.day == date.fromisoformat(day))
-    ).one_or_none()
-    if found is None:
-        return None
-    word, place = found
-    reason = Reason(word.reason) if word.reason else None
-    return Alert(place.id, place.name, place.time_zone, word.goal_hours, word.at, reason)
+def told(session: Session, about: str, account: Account) -> list[Alert]:
+    """What was said at the moment that a letter is about, of what its reader administers: the gravest first."""
+    words = select(AccessWord, Location).join(Location, Location.id == AccessWord.location_id)
+    if not account.everywhere:
+        own = select(AccountLocation.location_id).where(AccountLocation.account_id == account.id)
+        words = words.where(Location.id.in_(own))
+    found = [
+        Alert(
+            Kind(word.kind),
+            place.id,
+            place.name,
+            place.time_zone,
+            word.goal_hours,
+            word.at,
+            Reason(word.reason) if word.reason else None,
+        )
+        for word, place in session.execute(words.where(AccessWord.said_at == datetime.fromisoformat(about)))
+    ]
+    return sorted(found, key=lambda one: (GRAVEST.index(one.kind), one.place, one.location_id))

@@ -175,7 +175,7 @@ def watch(session: Session, account_id: int, now: datetime) -> None:
     access_watch.note(session, *seen, now=now)
     word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
     session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
-    notices.owe(session, account_id, Kind.GOAL_MISSED, "1 2020-01-01", now=now)
+    notices.owe(session, account_id, Kind.GOAL_MISSED, now.isoformat(), now=now)
 
 
 def a_lever_use(now: datetime) -> LeverUse:
@@ -460,6 +460,34 @@ def test_uses_from_before_know_their_day_and_who_was_asked_twice_is_asked_once(
             ("elsewhere", None),
         ]
         assert session.scalars(select(LetGoDay)).all() == []
+
+
+def test_letters_about_the_goal_that_are_owed_become_one_of_their_moment(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    clinic = filled(empty, settings, clock, keys)
+    second = clinic.add_location("Chatham")
+    with transaction(empty) as session:
+        word = {"kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY, "goal_hours": 48}
+        session.add(AccessWord(location_id=second, at=clock.now(), said_at=clock.now(), **word))
+
+    def letters() -> list[tuple[str | None, str, str | None]]:
+        columns = OutboxMessage.about, OutboxMessage.status, OutboxMessage.reason
+        with reading(empty) as session:
+            found = session.execute(select(*columns).where(OutboxMessage.kind == Kind.GOAL_MISSED)).all()
+        return sorted(map(tuple, found))  # type: ignore[arg-type]
+
+    moment = clock.now().isoformat()
+    down(empty, "0016")
+    assert letters() == [("1 2020-01-01", "owed", None)]
+    with transaction(empty) as session:
+        (account_id,) = session.scalars(select(Account.id))
+        notices.owe(session, account_id, Kind.GOAL_MISSED, f"{second} 2020-01-01", now=clock.now())
+    up(empty)
+    assert letters() == [
+        (f"{second} 2020-01-01", "suppressed", "told in another letter"),
+        (moment, "owed", None),
+    ]
 
 
 def test_models_and_migrations_agree(empty: Engine) -> None:

@@ -14,6 +14,7 @@ from scheduler.models import (
     AccessWatch,
     AccessWord,
     Account,
+    AccountLocation,
     AppointmentType,
     Closure,
     Kind,
@@ -238,16 +239,15 @@ def test_a_miss_is_told_when_it_begins_and_ends_with_its_reason(
     notice(clinic, 3)
     begun = clock.at
     assert ticks(clinic, clock) == []
-    missed = (admin.id, "goal-missed", "1 2026-11-23")
-    assert ticks(clinic, clock, 31) == [missed]
+    assert ticks(clinic, clock, 31) == [missed := (admin.id, "goal-missed", clock.at.isoformat())]
     assert ticks(clinic, clock, 5) == [missed]
     with transaction(clinic.engine) as session:
         message_id = session.scalars(select(OutboxMessage.id)).one()
         found = letters.current(session, message_id, keys=clinic.keys, now=clock.at)
     assert isinstance(found, StaffLetter)
-    assert found.alert == Alert(1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)
+    assert found.alerts == [Alert(Kind.GOAL_MISSED, 1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)]
     notice(clinic, 0)
-    assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", "1 2026-11-23"), missed]
+    assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", clock.at.isoformat()), missed]
     with reading(clinic.engine) as session:
         (word,) = session.scalars(select(AccessWord).where(AccessWord.kind == Kind.GOAL_KEPT))
         assert (word.reason, word.at, word.said_at) == (None, clock.at - 61 * MINUTE, clock.at)
@@ -302,10 +302,70 @@ def test_word_goes_to_who_administers_the_location_or_all(
     change(clinic, update(Account).where(Account.id == gone.id).values(active=False))
     close_until_wednesday(clinic)
     clinic.plan()
-    assert [(who, what) for who, _, what in ticks(clinic, clock, 31)] == [
-        (admin.id, "1 2026-11-23"),
-        (near.id, "1 2026-11-23"),
+    assert [who for who, _, _ in ticks(clinic, clock, 31)] == [admin.id, near.id]
+
+
+def alerts(clinic: Clinic) -> list[tuple[int | None, str, list[tuple[str, str]]]]:
+    """What each letter that is owed tells of which place."""
+    found = []
+    with transaction(clinic.engine) as session:
+        for row in session.scalars(select(OutboxMessage).where(OutboxMessage.account_id.is_not(None))):
+            letter = letters.current(session, row.id, keys=clinic.keys, now=clinic.clock.now())
+            assert isinstance(letter, StaffLetter)
+            found.append((row.account_id, row.kind, [(alert.place, alert.kind.value) for alert in letter.alerts]))
+    return sorted(found)
+
+
+def test_a_holiday_at_many_places_is_one_letter_a_person(
+    clinic: Clinic, clock: FixedClock, admin: Account, engine: Engine
+) -> None:
+    places = [clinic.add_location(f"Place {number:02}") for number in range(49)]
+    for place in places:
+        clinic.add_hours(clinic.add_therapist(f"T{place}"), place)
+    near = an_account(engine, clock, Role.ADMIN, email="near@clinic.example", locations=[1, places[0]])
+    days = {"starts_on": date(2026, 11, 23), "ends_on": date(2026, 11, 25), "starts_minute": 0, "ends_minute": 1440}
+    with transaction(engine) as session:
+        session.add_all(Closure(location_id=place, reason="Holiday", **days) for place in (1, *places))
+    clinic.plan()
+    assert [(who, kind) for who, kind, _ in ticks(clinic, clock, 31, 5, 5)] == [
+        (admin.id, "goal-missed"),
+        (near.id, "goal-missed"),
     ]
+    names = [*(f"Place {number:02}" for number in range(49)), "Springfield"]
+    assert alerts(clinic) == [
+        (admin.id, "goal-missed", [(name, "goal-missed") for name in names]),
+        (near.id, "goal-missed", [("Place 00", "goal-missed"), ("Springfield", "goal-missed")]),
+    ]
+
+
+def test_what_begins_and_ends_together_is_one_letter_by_its_gravest_word(
+    clinic: Clinic, clock: FixedClock, admin: Account, engine: Engine
+) -> None:
+    other = clinic.add_location("Chatham")
+    clinic.add_hours(clinic.add_therapist("Ben Brown"), other)
+    clinic.plan()
+    near = an_account(engine, clock, Role.ADMIN, email="near@clinic.example", locations=[1])
+    plain = looked(clinic)
+
+    def note(*missed: int) -> None:
+        looks = [replace(one, missed=FULL if one.location.id in missed else None, foreseen=[]) for one in plain]
+        with transaction(engine) as session:
+            access_watch.note(session, session.get_one(AppointmentType, 1), looks, now=clock.at)
+
+    for minutes, missed in ((0, [1]), (31, [1]), (1, [other]), (61, [other])):
+        clock.at += minutes * MINUTE
+        note(*missed)
+    assert alerts(clinic) == [
+        (admin.id, "goal-missed", [("Chatham", "goal-missed"), ("Springfield", "goal-kept")]),
+        (admin.id, "goal-missed", [("Springfield", "goal-missed")]),
+        (near.id, "goal-kept", [("Springfield", "goal-kept")]),
+        (near.id, "goal-missed", [("Springfield", "goal-missed")]),
+    ]
+    change(clinic, delete(AccountLocation).where(AccountLocation.account_id == near.id))
+    with transaction(engine) as session:
+        (first,) = session.scalars(select(OutboxMessage.id).where(OutboxMessage.kind == Kind.GOAL_KEPT))
+        told = letters.current(session, first, keys=clinic.keys, now=clock.at)
+    assert told == "nothing was said of the goal there"
 
 
 def test_a_gap_is_told_again_once_the_hours_have_changed(clinic: Clinic, clock: FixedClock, admin: Account) -> None:
