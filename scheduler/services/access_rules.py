@@ -23,6 +23,7 @@ GOAL_DAY_HOURS = 24
 # Before a location has history: so large a share of a day's visits is taken to be wanted at short notice. A guess, no
 # finding: one visit in seven is a first one where an episode of care has seven.
 USUAL_SHARE = 0.15
+FORESEEN = 3 * DAY  # so far ahead are misses told: a Monday's from Friday on
 LEAST_DAYS = 20  # four weeks of five days: fewer say little of what happens on one day in ten
 NEGLIGIBLE = 1e-12
 NEARLY = 1e-9
@@ -120,15 +121,76 @@ def misses(starts: Iterable[datetime], period: Times, *, notice: timedelta, goal
     Starts are sorted and count as offered throughout; with those of an empty plan the misses are structural. A start
     `s` is in reach of [s - goal, s - notice], so that what is left over is open at both ends.
     """
+    return _uncovered(((start - goal, start - notice) for start in starts if notice <= goal), period)
+
+
+def _uncovered(times: Iterable[Times], period: Times) -> list[Times]:
+    """What of a period no interval holds; they come by their beginnings, and may overlap."""
     begin, end = period
     gaps, reached = [], begin
-    for start in starts if notice <= goal else ():
-        if start - goal >= end:
+    for since, until in times:
+        if since >= end:
             break
-        if start - goal > reached:
-            gaps.append((reached, start - goal))
-        reached = max(reached, start - notice)
+        if since > reached:
+            gaps.append((reached, since))
+        reached = max(reached, until)
     return [*gaps, (reached, end)] if reached < end else gaps
+
+
+def foreseen(
+    location_id: int,
+    starts: Iterable[SlotName],
+    empty: Sequence[datetime],
+    cells: int,
+    *,
+    pace: float,
+    now: datetime,
+    notice: timedelta,
+    goal: timedelta,
+) -> list[Miss]:
+    """The misses of the FORESEEN after a moment at a location, by cause: what letters and the page of levers tell.
+
+    `starts` are those on offer there, `empty` those with nothing booked, sorted. New patients go on to ask for `pace`
+    visits a day, at even distances, and each takes the soonest that fits beside the others (`cells` each); with it go
+    its starts.
+    """
+    period = now, now + FORESEEN
+    visits = [*back_to_back_starts(starts, cells)]
+    gone = _taken(visits, [now + number * DAY / pace for number in range(1, int(pace * (FORESEEN / DAY)) + 1)], notice)
+    offered = (
+        (start - goal, min(start - notice, gone.get(number, start)))
+        for start, number in sorted((start, number) for number, visit in enumerate(visits) for start in visit)
+    )
+    missed = _uncovered((times for times in offered if times[0] <= times[1]), period)
+    return split(location_id, missed, misses(empty, period, notice=notice, goal=goal))
+
+
+def _taken(visits: Sequence[Sequence[datetime]], asked: Iterable[datetime], notice: timedelta) -> dict[int, datetime]:
+    """When which of these visits, by number, is taken by those who ask at these moments, in order."""
+    left, gone = sorted(range(len(visits)), key=lambda number: visits[number][0]), dict[int, datetime]()
+    for at in asked:
+        left = [number for number in left if visits[number][-1] >= at + notice]
+        if left:
+            gone[left.pop(0)] = at
+    return gone
+
+
+def back_to_back_starts(starts: Iterable[SlotName], cells: int) -> Iterator[list[datetime]]:
+    """These starts by the visits that fit beside each other, each visit with those that lie in it."""
+    by_post = defaultdict[tuple[int, int], list[datetime]](list)
+    for start in starts:
+        by_post[start.therapist_id, start.location_id].append(start.starts_at)
+    for own in by_post.values():
+        first = visit = None
+        for at in sorted(own):
+            if visit and first is not None and at < first + cells * CELL:
+                visit.append(at)
+                continue
+            if visit:
+                yield visit
+            first, visit = at, [at]
+        if visit:
+            yield visit
 
 
 def cut(share: float, digits: int = 3) -> float:

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with, insert_into
@@ -28,15 +28,13 @@ from scheduler.models import (
     Reason,
     WorkingHours,
 )
-from scheduler.services import access_goal, access_hours, access_requests, availability, notices, practice
-from scheduler.services.access_goal import HOUR
+from scheduler.services import access_goal, access_hours, levers, notices
+from scheduler.services.access_rules import FORESEEN, Cause, Miss
 from scheduler.services.availability import Place
-from scheduler.services.outlook import PACE_DAYS
-from scheduler.timeline import CELL, DAY, local_date, zone_of
+from scheduler.timeline import DAY, local_date, zone_of
 
 BEGINS_AFTER = timedelta(minutes=30)  # so long readings must agree before a change of them counts
 ENDS_AFTER = timedelta(hours=1)
-FORESEEN_HOURS = 72
 WEEK = 7 * DAY
 GRAVEST = (Kind.GOAL_MISSED, Kind.GOAL_FORESEEN, Kind.GOAL_KEPT)
 
@@ -60,7 +58,7 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class MissedAt:
     """A moment without a start within the goal, and why.
 
     `gap` is the local weekday (0 for Monday) of the start that a structural miss waits for: with it the weekly hours
@@ -73,33 +71,13 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """From how far ahead patients may book, and until when a start keeps the goal."""
-
-    notice: timedelta
-    goal: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What is to come at a location, in order: starts with nothing booked, and those of visits that still fit.
-
-    The latter stand back to back; `pace` is how many visits for new patients were booked there a day.
-    """
-
-    planned: Sequence[datetime]
-    free: Sequence[datetime]
-    pace: float
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """How the goal stands at a location: missed now and why, misses foreseen, a name of the hours as they are."""
 
     location: Place
     goal_hours: int
-    missed: Miss | None
-    foreseen: Sequence[Miss]
+    missed: MissedAt | None
+    foreseen: Sequence[MissedAt]
     plan_sha256: str
 
 
@@ -134,36 +112,32 @@ class Alert:
     reason: Reason | None
 
 
-def missed_at(at: datetime, ahead: Ahead, reach: Reach, zone: ZoneInfo) -> Miss:
+def missed_now(
+    now: datetime, planned: Sequence[datetime], notice: timedelta, goal: timedelta, zone: ZoneInfo
+) -> MissedAt:
     """Why no start is within reach of a moment: none is planned there, or those that are planned are gone."""
-    if _within(ahead.planned, at, reach):
-        return Miss(at, Reason.CAPACITY)
-    later = bisect_right(ahead.planned, at + reach.goal)
-    if later < len(ahead.planned) and ahead.planned[later] <= at + reach.goal + WEEK:
-        return Miss(at, Reason.STRUCTURAL, local_date(ahead.planned[later], zone).weekday())
-    return Miss(at, Reason.NONE_OPEN)
+    if bisect_right(planned, now + goal) > bisect_left(planned, now + notice):
+        return MissedAt(now, Reason.CAPACITY)
+    return _without_hours(now, planned, goal, zone)
 
 
-def foresee(ahead: Ahead, reach: Reach, zone: ZoneInfo, *, now: datetime) -> list[Miss]:
-    """The misses of the next FORESEEN_HOURS, looked for hour by hour, each reason and gap once, the soonest first.
-
-    A moment is missed if all visits that would still fit within its reach are taken by then, when patients go on to
-    book as many a day as in the last four weeks and take the soonest first.
-    """
-    found: dict[tuple[Reason, int | None], Miss] = {}
-    for hours in range(1, FORESEEN_HOURS + 1):
-        at = now + hours * HOUR
-        passed = bisect_left(ahead.free, at + reach.notice)
-        taken = max(0.0, ahead.pace * hours / 24 - passed)
-        if _within(ahead.free, at, reach) <= taken:
-            miss = missed_at(at, ahead, reach, zone)
-            found.setdefault((miss.reason, miss.gap), miss)
+def told_ahead(misses: Iterable[Miss], planned: Sequence[datetime], goal: timedelta, zone: ZoneInfo) -> list[MissedAt]:
+    """What is foreseen (`access_rules.foreseen`) with its reasons: each reason and gap once, the soonest first."""
+    found: dict[tuple[Reason, int | None], MissedAt] = {}
+    for miss in misses:
+        at = miss.begins_at
+        taken = miss.cause is Cause.CAPACITY
+        named = MissedAt(at, Reason.CAPACITY) if taken else _without_hours(at, planned, goal, zone)
+        found.setdefault((named.reason, named.gap), named)
     return list(found.values())
 
 
-def _within(starts: Sequence[datetime], at: datetime, reach: Reach) -> int:
-    """How many of these starts are within reach of a moment, both ends included."""
-    return max(0, bisect_right(starts, at + reach.goal) - bisect_left(starts, at + reach.notice))
+def _without_hours(at: datetime, planned: Sequence[datetime], goal: timedelta, zone: ZoneInfo) -> MissedAt:
+    """A miss for want of hours: before which weekday's, or before none of the week after."""
+    later = bisect_right(planned, at + goal)
+    if later < len(planned) and planned[later] <= at + goal + WEEK:
+        return MissedAt(at, Reason.STRUCTURAL, local_date(planned[later], zone).weekday())
+    return MissedAt(at, Reason.NONE_OPEN)
 
 
 def step(state: State, look: Look, said: Collection[Kind], *, now: datetime) -> tuple[State, list[Word]]:
@@ -193,7 +167,7 @@ def step(state: State, look: Look, said: Collection[Kind], *, now: datetime) -> 
     return State(missed, missed_told, foreseen, foreseen_told, frozenset(gaps)), words
 
 
-def _gap(kind: Kind, miss: Miss) -> str:
+def _gap(kind: Kind, miss: MissedAt) -> str:
     """The name of a gap that may have been told; empty for a miss that is none."""
     return "" if miss.gap is None else f"{kind} {miss.gap}"
 
@@ -203,34 +177,19 @@ def look(session: Session, *, now: datetime) -> tuple[AppointmentType, list[Look
 
     As many queries at any size; nothing is locked or written.
     """
-    kind = practice.goal_type(practice.appointment_types(session))
-    if kind is None:
+    scene = levers.read(session, true(), now=now)
+    if scene is None:
         return None
-    access = access_goal.measure(session, now=now, appointment_type_id=kind.id, history=False)
-    earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=False)
-    reach = Reach(earliest - now, min(access.goal_hours * HOUR, latest - now))
-    until = now + FORESEEN_HOURS * HOUR + reach.goal
-    planned = access_hours.read(session, now, until + WEEK + DAY).moments(kind)
-    free = _free(session, kind, until, now)
-    made = access_requests.met(session, kind.id, since=now - PACE_DAYS * DAY, until=now)
-    plans = _plans(session)
-    looks = []
+    access = access_goal.measure(session, now=now, appointment_type_id=scene.kind.id, history=False)
+    until = now + FORESEEN + scene.goal + WEEK + DAY
+    hours, plans, looks = access_hours.read(session, now, until).moments(scene.kind), _plans(session), []
     for at in access.locations:
         place, zone = at.location.id, zone_of(at.location.time_zone)
-        pace = made[place].booked / PACE_DAYS if place in made else 0.0
-        ahead = Ahead(planned.get(place, ()), free[place], pace)
-        missed = None if at.figures.within_goal else missed_at(now, ahead, reach, zone)
-        looks.append(Look(at.location, access.goal_hours, missed, foresee(ahead, reach, zone, now=now), plans[place]))
-    return kind, looks
-
-
-def _free(session: Session, kind: AppointmentType, until: datetime, now: datetime) -> dict[int, list[datetime]]:
-    """The starts of the visits that still fit, back to back, by location and in order."""
-    terms, runs = availability.free_runs(session, kind.id, until + kind.cells * CELL, now=now, kept_back=True)
-    found = defaultdict[int, list[datetime]](list)
-    for place, first, cells in runs:
-        found[place] += (first + number * terms.kind.cells * CELL for number in range(cells // terms.kind.cells))
-    return defaultdict(list, {place: sorted(starts) for place, starts in found.items()})
+        planned = hours.get(place, ())
+        missed = None if at.figures.within_goal else missed_now(now, planned, scene.notice, scene.goal, zone)
+        ahead = told_ahead(scene.foreseen(place), planned, scene.goal, zone)
+        looks.append(Look(at.location, access.goal_hours, missed, ahead, plans[place]))
+    return scene.kind, looks
 
 
 def _plans(session: Session) -> dict[int, str]:

@@ -26,6 +26,7 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import (
+    access_requests,
     access_rules,
     audit,
     availability,
@@ -39,7 +40,7 @@ from scheduler.services import (
     staffing,
     standby,
 )
-from scheduler.services.access_rules import Cause, Miss
+from scheduler.services.access_rules import FORESEEN, Cause, Miss
 from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
 from scheduler.services.hours import Shift
@@ -63,7 +64,6 @@ from scheduler.timeline import (
     zone_of,
 )
 
-FORESEEN = 2 * DAY
 MOST_ASKED = 10
 HOUR = timedelta(hours=1)
 RULE = Actor("worker")
@@ -71,15 +71,17 @@ RULE = Actor("worker")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How the goal stands at a location: what is missed now, or will be within FORESEEN as the calendar stands.
+    """How the goal stands at a location: what is missed now, or will be within access_rules.FORESEEN, as is foreseen.
 
     A miss that lies ahead counts where it is one of capacity; one that has begun, whatever its cause. `window` holds
-    the first and the last start that the first miss wants, or that one wants now where none is missed.
+    the first and the last start that the first miss wants, or that one wants now where none is missed. `gap` is the
+    first miss ahead that the hours alone make, which is told and counts for nothing else.
     """
 
     promise: Promise
     misses: Sequence[Miss]
     window: Times
+    gap: Miss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class Scene:
     offered: Mapping[StandbyDay, Sequence[Stretch]]
     working: Mapping[int, Sequence[Times]]
     taken: Mapping[int, Sequence[Times]]
+    paces: Mapping[int | None, float]
 
     def starts(self, stretches: Collection[Stretch]) -> list[SlotName]:
         """Where such a visit may start in this time, as search has it."""
@@ -162,7 +165,10 @@ class Scene:
         return [start for start in found if self.now + self.notice <= start.starts_at <= self.latest]
 
     def at(self, place_id: int, stretches: Collection[Stretch]) -> list[datetime]:
-        return [start.starts_at for start in self.starts([one for one in stretches if one.location_id == place_id])]
+        return [start.starts_at for start in self.there(place_id, stretches)]
+
+    def there(self, place_id: int, stretches: Collection[Stretch]) -> list[SlotName]:
+        return self.starts([one for one in stretches if one.location_id == place_id])
 
     def gained(self, day: StandbyDay) -> list[datetime]:
         """The starts that opening a day would add, in order: those too that run across its edge."""
@@ -172,13 +178,25 @@ class Scene:
         return [one.starts_at for one in self.starts([*kept, *self.offered[day]]) if one not in before]
 
     def need(self, place_id: int) -> Need:
-        period = (self.now, self.now + FORESEEN)
-        missed = self.misses(self.at(place_id, self.free), period)
-        split = access_rules.split(place_id, missed, self.misses(self.at(place_id, self.empty), period))
-        counted = [miss for miss in split if miss.cause is Cause.CAPACITY or miss.begins_at <= self.now]
+        ahead = self.foreseen(place_id)
+        counted = [miss for miss in ahead if miss.cause is Cause.CAPACITY or miss.begins_at <= self.now]
         first = counted[0].begins_at if counted else self.now
         promise = Promise.KEPT if not counted else Promise.MISSED if first <= self.now else Promise.FORESEEN
-        return Need(promise, counted, (first + self.notice, min(first + self.goal, self.latest)))
+        gap = next((miss for miss in ahead if miss not in counted), None)
+        return Need(promise, counted, (first + self.notice, min(first + self.goal, self.latest)), gap)
+
+    def foreseen(self, place_id: int) -> list[Miss]:
+        """What is missed and will be, at the pace of the last weeks: what letters tell, too."""
+        return access_rules.foreseen(
+            place_id,
+            self.there(place_id, self.free),
+            self.at(place_id, self.empty),
+            self.kind.cells,
+            pace=self.paces[place_id],
+            now=self.now,
+            notice=self.notice,
+            goal=self.goal,
+        )
 
     def misses(self, starts: Sequence[datetime], period: Times) -> list[Times]:
         return access_rules.misses(starts, period, notice=self.notice, goal=self.goal)
@@ -240,6 +258,7 @@ def read(session: Session, whose: ColumnElement[bool] | InstrumentedAttribute[bo
         offered=_offered(planned, days, taken, offering, kind.id),
         working=_working(planned),
         taken=taken,
+        paces=access_requests.paces(session, kind.id, now=now),
     )
 
 
@@ -284,7 +303,8 @@ def to_open(scene: Scene, need: Need, starts: Sequence[datetime], gains: Sequenc
     """Choose what to open, by number: few that together mend all of the misses that can be mended, none in vain.
 
     `gains` are the starts that each would add to `starts`. The first miss is mended first, by what mends most. Of a
-    structural miss only the present moment is to be mended: more of it is no fault of what was booked.
+    structural miss only the present moment is to be mended: more of it is no fault of what was booked. For patients who
+    are only expected nothing is opened: what they will have taken counts as free.
     """
     wanted = [
         (miss.begins_at, miss.ends_at if miss.cause is Cause.CAPACITY else min(miss.ends_at, miss.begins_at + CELL))

@@ -24,9 +24,9 @@ from scheduler.models import (
     Reason,
     Role,
 )
-from scheduler.services import access_watch, letters
-from scheduler.services.access_watch import Ahead, Alert, Latch, Look, Miss, Reach, State, step
-from scheduler.services.availability import Place
+from scheduler.services import access_requests, access_rules, access_watch, letters
+from scheduler.services.access_watch import Alert, Latch, Look, MissedAt, State, step
+from scheduler.services.availability import Place, SlotName
 from scheduler.services.letters import StaffLetter
 from scheduler.timeline import DAY, zone_of
 from scheduler.worker import Worker
@@ -37,9 +37,9 @@ from tests.web.staff import an_account
 MINUTE = timedelta(minutes=1)
 NOW = at("2026-11-23T15:00:00+00:00")  # Monday, 9:00 in Chicago
 CHICAGO = zone_of("America/Chicago")
-REACH = Reach(HOUR, 48 * HOUR)
+NOTICE, GOAL = HOUR, 48 * HOUR
 PLACE = Place(1, "Springfield", "", "America/Chicago", "", "")
-FULL, WEEKEND = Miss(NOW, Reason.CAPACITY), Miss(NOW, Reason.STRUCTURAL, 0)
+FULL, WEEKEND = MissedAt(NOW, Reason.CAPACITY), MissedAt(NOW, Reason.STRUCTURAL, 0)
 KEPT = State(Latch(False, NOW), False, Latch(False, NOW), False, frozenset())
 Said = list[tuple[str, int]]
 
@@ -47,7 +47,9 @@ Said = list[tuple[str, int]]
 # --- a state and a look: what is said
 
 
-def told(readings: list[tuple[Miss | None, list[Miss]]], every: timedelta = 10 * MINUTE, since: datetime = NOW) -> Said:
+def told(
+    readings: list[tuple[MissedAt | None, list[MissedAt]]], every: timedelta = 10 * MINUTE, since: datetime = NOW
+) -> Said:
     """What is said of looks that follow each other, and at which of them; at most one of a kind a local day."""
     state, said = KEPT, dict[date, set[Kind]]()
     found = []
@@ -62,11 +64,11 @@ def told(readings: list[tuple[Miss | None, list[Miss]]], every: timedelta = 10 *
     return found
 
 
-def missed(count: int, miss: Miss = FULL) -> list[tuple[Miss | None, list[Miss]]]:
+def missed(count: int, miss: MissedAt = FULL) -> list[tuple[MissedAt | None, list[MissedAt]]]:
     return [(miss, [])] * count
 
 
-def kept(count: int, *foreseen: Miss) -> list[tuple[Miss | None, list[Miss]]]:
+def kept(count: int, *foreseen: MissedAt) -> list[tuple[MissedAt | None, list[MissedAt]]]:
     return [(None, list(foreseen))] * count
 
 
@@ -131,7 +133,7 @@ def test_a_foreseen_gap_of_every_week_is_told_once_and_hides_nothing_else() -> N
 
 
 def test_during_a_miss_none_is_foreseen() -> None:
-    looks: list[tuple[Miss | None, list[Miss]]] = [(FULL, [replace(FULL, at=NOW + DAY)])]
+    looks: list[tuple[MissedAt | None, list[MissedAt]]] = [(FULL, [replace(FULL, at=NOW + DAY)])]
     assert told(looks * 50) == [("goal-missed", 3)]
 
 
@@ -144,9 +146,12 @@ def starts(*days: int, opens: int = 8, hours: int = 10) -> list[datetime]:
     return [midnight + day * DAY + (opens + hour) * HOUR for day in days for hour in range(hours)]
 
 
-def foreseen(planned: list[datetime], free: list[datetime], pace: float = 0, now: datetime = NOW) -> list[Miss]:
-    ahead = Ahead(planned, [start for start in free if start >= now + HOUR], pace)
-    return access_watch.foresee(ahead, REACH, CHICAGO, now=now)
+def foreseen(planned: list[datetime], free: list[datetime], pace: float = 0, now: datetime = NOW) -> list[MissedAt]:
+    """Of hour-long visits of which one therapist each has room."""
+    starts = [SlotName(number, 1, start) for number, start in enumerate(free) if start >= now + NOTICE]
+    reach = {"notice": NOTICE, "goal": GOAL}
+    misses = access_rules.foreseen(1, starts, planned, 4, pace=pace, now=now, **reach)
+    return access_watch.told_ahead(misses, planned, GOAL, CHICAGO)
 
 
 WEEKDAYS = starts(*range(5), *range(7, 12))
@@ -161,14 +166,14 @@ def test_a_weekend_without_hours_is_foreseen_as_the_gap_before_monday() -> None:
     wednesday = NOW + 2 * DAY
     (miss,) = foreseen(WEEKDAYS, WEEKDAYS, now=wednesday)
     assert (miss.reason, miss.gap) == (Reason.STRUCTURAL, 0)
-    assert miss.at == at("2026-11-27T23:00:00+00:00")  # Friday 17:00: the last start is too near
+    assert miss.at == at("2026-11-27T22:00:00+00:00")  # Friday 16:00: from then on the last start is too near
 
 
 def test_days_that_are_booked_out_are_foreseen() -> None:
     free = [start for start in WEEKDAYS if not starts(2)[0] <= start <= starts(4)[-1]]  # Wednesday to Friday
     misses = foreseen(WEEKDAYS, free)
     assert (misses[0].reason, misses[0].gap) == (Reason.CAPACITY, None)
-    assert starts(1)[-1] - HOUR < misses[0].at <= starts(1)[-1]  # once the last of Tuesday is too near
+    assert misses[0].at == starts(1)[-1] - HOUR  # once the last of Tuesday is too near
 
 
 def test_the_pace_says_when_what_is_left_runs_out() -> None:
@@ -284,7 +289,7 @@ def test_the_pace_of_four_weeks_is_that_of_new_patients(
     clinic.book(str(offers[9].slot))
     (look,) = looked(clinic)
     assert look.foreseen == []
-    monkeypatch.setattr(access_watch, "PACE_DAYS", 1 / 40)  # as if forty had booked a day
+    monkeypatch.setattr(access_requests, "PACE_DAYS", 1 / 40)  # as if forty had booked a day
     (look,) = looked(clinic)
     assert [miss.reason for miss in look.foreseen] == [Reason.CAPACITY]
 

@@ -58,7 +58,7 @@ def test_a_location_that_needs_nothing_says_so(admin: FlaskClient) -> None:
     page = look(admin, "/admin/access").follow("What can be done: Springfield")
     assert page.heading == "What can be done: Springfield"
     assert page.main.one("p", **{"class": "big"}).text == (
-        "The goal is kept now, and by what is booked so far it is kept for 2 days."
+        "The goal is kept now, and at the pace of the last four weeks no bookings end that within 3 days."
     )
     assert list(sections(page)) == [
         "1. Offer other locations of the area first",

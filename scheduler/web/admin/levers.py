@@ -15,10 +15,10 @@ from scheduler.db import reading
 from scheduler.errors import NotFound
 from scheduler.models import Lever, Location, Promise, Role, WorkingHours
 from scheduler.services import edits, letting_go, lever_uses, levers, practice, standby
-from scheduler.services.access_rules import Cause
+from scheduler.services.access_rules import FORESEEN, Cause
 from scheduler.services.letting_go import KeptDay
 from scheduler.services.lever_uses import Use
-from scheduler.services.levers import FORESEEN, HOUR, Ask, Elsewhere, Levers, Need, Standby
+from scheduler.services.levers import HOUR, Ask, Elsewhere, Levers, Need, Standby
 from scheduler.services.protection import KeptAhead
 from scheduler.timeline import CELL, DAY
 from scheduler.web.admin import figures
@@ -212,16 +212,26 @@ def _standing(need: Need, here: Location, goal_hours: int) -> list[str]:
     """How the goal stands there, why, and which starts count."""
     told = {"hours": goal_hours, "days": FORESEEN // DAY}
     if need.promise is Promise.KEPT:
-        verdict = gettext("The goal is kept now, and by what is booked so far it is kept for %(days)d days.", **told)
+        verdict = gettext(
+            "The goal is kept now, and at the pace of the last four weeks no bookings end that within %(days)d days.",
+            **told,
+        )
     elif need.promise is Promise.FORESEEN:
         when = words.when(need.misses[0].begins_at, here.time_zone, language())
-        verdict = gettext("The goal will be missed from %(when)s on: all times are taken then.", when=when)
+        verdict = gettext(
+            "The goal will be missed from %(when)s on: at the pace of the last four weeks all times are taken then.",
+            when=when,
+        )
     elif need.misses[0].cause is Cause.CAPACITY:
         verdict = gettext("The goal is missed now: all times within %(hours)d hours are taken.", **told)
     else:
         verdict = gettext("The goal is missed now: nobody works within %(hours)d hours.", **told)
     first, last = (words.when(instant, here.time_zone, language()) for instant in need.window)
-    return [verdict, gettext("Counted below: starts from %(first)s to %(last)s.", first=first, last=last)]
+    gap = []
+    if need.gap is not None:
+        when = words.when(need.gap.begins_at, here.time_zone, language())
+        gap = [gettext("From %(when)s on nobody works within %(hours)d hours, whatever is booked.", when=when, **told)]
+    return [verdict, *gap, gettext("Counted below: starts from %(first)s to %(last)s.", first=first, last=last)]
 
 
 def _worded(found: Levers, here: Location, uses: list[Use]) -> list[tuple[str, str, list[Proposal]]]:
