@@ -20,6 +20,7 @@ from scheduler.services.windows import Times
 from scheduler.timeline import CELL, DAY, EPOCH, Stretch, first_instant, local_date, next_cell
 
 GOAL_DAY_HOURS = 24
+WORKING_DAYS_A_WEEK = 5
 # Before a location has history: so large a share of a day's visits is taken to be wanted at short notice. A guess, no
 # finding: one visit in seven is a first one where an episode of care has seven.
 USUAL_SHARE = 0.15
@@ -275,25 +276,35 @@ def open_dates(starts: Iterable[datetime], zone: ZoneInfo) -> list[date]:
     return sorted({local_date(start, zone) for start in starts})
 
 
+def working_days(goal_hours: int) -> int:
+    """How many working days the goal is when only those are counted: 48 hours are two."""
+    return -(-goal_hours // GOAL_DAY_HOURS)
+
+
+def days_ahead(goal_hours: int) -> int:
+    """Within how many days of the calendar the goal's working days must lie: a week for each five of them.
+
+    A location that is closed for weeks, or opens one day a week, has no wait that readers would call two working days.
+    """
+    return 7 * -(-working_days(goal_hours) // WORKING_DAYS_A_WEEK)
+
+
 def open_days_deadline(now: datetime, dates: Sequence[date], zone: ZoneInfo, *, goal_hours: int) -> datetime | None:
-    """Until when (exclusive) a start keeps the goal if only open days count; None where the dates end before.
+    """Until when (exclusive) a start keeps the goal if only open days count; None where too few lie in `days_ahead`.
 
-    The end of the n-th open local date after today's, with n the goal's hours in whole days, rounded up: 48 hours are
-    "within two working days". It is told beside the strict clock hours, never instead of them.
+    The end of the n-th open local date after today's, with n the goal's `working_days`. It is told beside the strict
+    clock hours, never instead of them; board and claims go by it.
     """
-    days = -(-goal_hours // GOAL_DAY_HOURS)
-    nth = bisect_right(dates, local_date(now, zone)) + days - 1
-    return first_instant(dates[nth] + DAY, 0, zone) if nth < len(dates) else None
+    today = local_date(now, zone)
+    nth = bisect_right(dates, today) + working_days(goal_hours) - 1
+    if nth >= len(dates) or dates[nth] > today + days_ahead(goal_hours) * DAY:
+        return None
+    return first_instant(dates[nth] + DAY, 0, zone)
 
 
-def within_open_days(
-    start: datetime | None, now: datetime, dates: Sequence[date], zone: ZoneInfo, *, goal_hours: int, until: datetime
-) -> bool:
-    """Whether the soonest start keeps the goal if only open days count; `dates` are known before `until`.
-
-    A start after that is too far ahead, whatever is closed on the way.
-    """
-    return start is not None and start < (open_days_deadline(now, dates, zone, goal_hours=goal_hours) or until)
+def within_open_days(start: datetime | None, deadline: datetime | None) -> bool:
+    """Whether the soonest start keeps the goal if only open days count; not where there are too few of them."""
+    return start is not None and deadline is not None and start < deadline
 
 
 def protection_level(demand: Collection[int], *, target: float, usual: float, least: int, most: int) -> int:

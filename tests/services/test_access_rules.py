@@ -339,6 +339,9 @@ def test_two_open_days_end_with_the_second_one_after_today(zone: ZoneInfo, asked
     assert access_rules.open_dates(starts, zone) == dates
     assert access_rules.open_days_deadline(now, dates, zone, goal_hours=48) == datetime.fromisoformat(until)
     assert access_rules.open_days_deadline(now, dates[:5], zone, goal_hours=48) is None
+    fridays = [day for day in dates if day.weekday() == 4]
+    assert access_rules.open_days_deadline(now, fridays, zone, goal_hours=48) is None
+    assert access_rules.open_days_deadline(now, fridays, zone, goal_hours=24) is not None
 
 
 @settings(max_examples=200, deadline=None)
@@ -354,9 +357,11 @@ def test_open_days_are_never_stricter_than_the_clock_but_for_its_change(
     dates = [SPRING + day * DAY for day in sorted(days)]
     now = first_instant(SPRING, 0, zone) + minute * MINUTE
     until = access_rules.open_days_deadline(now, dates, zone, goal_hours=goal_hours)
-    nth = [day for day in dates if day > now.astimezone(zone).date()]
+    today = now.astimezone(zone).date()
+    nth = [day for day in dates if today < day <= today + 7 * DAY]  # five days at most
     if until is None:
         assert len(nth) * 24 < goal_hours
+        assert not access_rules.within_open_days(now, None)
     else:
         assert until - now > (goal_hours - 1) * HOUR
         assert (until - MINUTE).astimezone(zone).date() == nth[-(-goal_hours // 24) - 1]

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 from flask_babel import gettext, ngettext
 
 from scheduler import words
-from scheduler.services import access_history
+from scheduler.services import access_history, access_rules
 from scheduler.services.access_goal import Standing
 from scheduler.services.access_history import Day, History
-from scheduler.services.access_rules import GOAL_DAY_HOURS, Cause, Miss
+from scheduler.services.access_rules import Cause, Miss
 from scheduler.web.admin import figures
 from scheduler.web.language import language
 
@@ -100,7 +100,7 @@ def ceiling_told(standing: Standing, target: float) -> str:
 
 def open_days(standing: Standing, goal_hours: int) -> str:
     """The same share if only open days count, beside the strict one; nothing before it is known."""
-    share, days = standing.weeks.open_days, -(-goal_hours // GOAL_DAY_HOURS)
+    share, days = standing.weeks.open_days, access_rules.working_days(goal_hours)
     if share is None:
         return ""
     return str(
