@@ -1,7 +1,6 @@
 """The commands of `flask --app wsgi access`: how the goal stands, and what a clinic's year would be like."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -19,8 +18,9 @@ from sqlalchemy import Engine
 from config import Settings
 from scheduler.clock import Clock
 from scheduler.db import reading
-from scheduler.services import access_goal, access_rules, simulated_clinics, simulation
-from scheduler.services.access_goal import Access, Standing
+from scheduler.services import access_goal, access_requests, access_rules, simulated_clinics, simulation
+from scheduler.services.access_goal import WINDOW, Access, Standing
+from scheduler.services.access_requests import Met
 from scheduler.services.simulated_clinics import BookingTerms, Clinic
 from scheduler.services.simulation import Demand
 from scheduler.shell import ID, accepted_as, instant, spoken
@@ -46,10 +46,12 @@ def access(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
         now = instant(at) if at is not None else clock.now()
         with spoken(), reading(engine) as session:
             measured = access_goal.measure(session, now=now)
+            met = access_requests.met(session, measured.appointment_type_id, since=now - WINDOW, until=now)
         if as_json:
             click.echo(orjson.dumps(shapes.access(measured), option=orjson.OPT_INDENT_2))
         else:
             _print_access(measured)
+            _print_met(measured, met)
 
     return group
 
@@ -72,6 +74,20 @@ def _print_access(measured: Access) -> None:
             click.echo(f"{name}, 28 days: with nothing booked {_cut(weeks.ceiling)}; missed {told}")
 
 
+def _print_met(measured: Access, met: Mapping[int | None, Met]) -> None:
+    """What new patients of 28 days were offered and took, where any booked."""
+    each: dict[int | None, str] = {None: "Overall", **{at.location.id: at.location.name for at in measured.locations}}
+    for place_id, name in each.items():
+        found = met.get(place_id, Met())
+        rates = (found.offer_rate, found.realised, found.later_rate)
+        offered, took, later = ("-" if share is None else _cut(share) for share in rates)
+        if found.booked:
+            click.echo(
+                f"{name}, 28 days: offered within {measured.goal_hours} hours {offered} of {found.booked} bookings; "
+                f"took one {took}; offered sooner, chose later {later}"
+            )
+
+
 def _figures(standing: Standing) -> tuple[str, ...]:
     found, zone, share = standing.figures, standing.time_zone, standing.attainment_28d
     start = found.next_available_at.astimezone(zone_of(zone)) if found.next_available_at and zone else None
@@ -86,7 +102,7 @@ def _figures(standing: Standing) -> tuple[str, ...]:
 
 def _cut(share: float) -> str:
     """In percent, cut, so that nothing short of a goal shows it."""
-    return f"{math.floor(share * 1000) / 10}%"
+    return f"{access_rules.cut(share):.1%}"
 
 
 def _of_a_clinic(command: Callable[..., None]) -> Callable[..., None]:

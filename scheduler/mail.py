@@ -114,7 +114,7 @@ class Mailer:
             subject=subject,
             day=_day(letter, language),
             time_off=words.range_in_words(letter.decision, language) if letter.decision is not None else None,
-            at=words.when(letter.alert.at, letter.alert.time_zone, language) if letter.alert is not None else None,
+            alerts=[(alert, words.when(alert.at, alert.time_zone, language)) for alert in letter.alerts],
             base_url=self.settings.base_url,
         )
 

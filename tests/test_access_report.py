@@ -65,6 +65,15 @@ def test_a_share_is_cut_rather_than_rounded_up(app: APIFlask, clinic: Clinic, cl
     ]
 
 
+def test_what_new_patients_were_offered_and_took_is_told_where_any_booked(app: APIFlask, clinic: Clinic) -> None:
+    clinic.add_location("Mesa", "America/Phoenix", "AZ")
+    offers = clinic.offers()
+    for offer in (offers[0], offers[8], offers[-1]):
+        clinic.book(str(offer.slot))
+    met = "28 days: offered within 48 hours 100.0% of 3 bookings; took one 66.6%; offered sooner, chose later 33.3%"
+    assert report(app).output.splitlines()[-2:] == [f"Overall, {met}", f"Springfield, {met}"]
+
+
 def test_the_json_is_what_the_api_answers(app: APIFlask, client: FlaskClient, clinic: Clinic) -> None:
     told = report(app, "--json")
     assert told.exit_code == 0

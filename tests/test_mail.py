@@ -174,10 +174,15 @@ STAFF_LETTERS[Kind.LICENSE_ENDS] = replace(
 )
 APPROVED = Decision(date(2027, 3, 24), 12 * 60, date(2027, 3, 26), 24 * 60, approved=True)
 STAFF_LETTERS[Kind.TIME_OFF_DECIDED] = replace(STAFF_LETTERS[Kind.TIME_OFF_DECIDED], decision=APPROVED)
-ALERT = Alert(1, "Springfield", "America/Chicago", 48, at("2027-03-16T14:30:00+00:00"), Reason.CAPACITY)
+MISSED = Alert(
+    Kind.GOAL_MISSED, 1, "Springfield", "America/Chicago", 48, at("2027-03-16T14:30:00+00:00"), Reason.CAPACITY
+)
+FORESEEN = replace(MISSED, kind=Kind.GOAL_FORESEEN, location_id=2, place="Chatham", time_zone="America/New_York")
+KEPT = replace(MISSED, kind=Kind.GOAL_KEPT, location_id=3, place="Decatur", reason=None)
+# Each letter tells of its kind, and a graver one of others that come with it.
+ALERTS = {Kind.GOAL_MISSED: (MISSED, FORESEEN, KEPT), Kind.GOAL_FORESEEN: (FORESEEN,), Kind.GOAL_KEPT: (KEPT,)}
 for word in WORDS:
-    alert = ALERT if word != Kind.GOAL_KEPT else replace(ALERT, reason=None)
-    STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alert=alert)
+    STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alerts=ALERTS[word])
 
 
 def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
@@ -299,14 +304,25 @@ def test_a_decision_about_time_off_is_told_with_its_time(
 def test_a_miss_of_the_goal_is_told_with_its_reason_and_what_mends_it(
     mailer: Mailer, kind: Kind, reason: Reason, said: str
 ) -> None:
-    content = mailer.write(any_letter(kind, alert=replace(ALERT, reason=reason)), now=NOW).content
+    content = mailer.write(any_letter(kind, alerts=[replace(MISSED, kind=kind, reason=reason)]), now=NOW).content
     assert f"The reason: {said}" in plain(text_of(content))
     require_harmless_html(html_of(content), [said], frozenset({"https://clinic.example/admin/therapists"}))
 
 
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_a_letter_of_many_places_has_a_line_a_reason_and_a_lever_for_each(mailer: Mailer, language: str) -> None:
+    alerts = [replace(MISSED, location_id=number, place=f"Place {number}") for number in range(1, 51)]
+    content = mailer.write(any_letter(Kind.GOAL_MISSED, language, alerts=alerts), now=NOW).content
+    text_, reason = text_of(content), "The reason: " if language == "en" else "El motivo: "
+    links = [line for line in text_.splitlines() if line.startswith("https://clinic.example/admin/access/levers?")]
+    assert links == [f"https://clinic.example/admin/access/levers?location={number}" for number in range(1, 51)]
+    assert text_.count(reason) == 50
+    assert [f"Place {number}:" in text_ for number in range(1, 51)] == [True] * 50
+
+
 @pytest.mark.parametrize("name", HOSTILE, ids=short)
 def test_no_name_of_a_place_harms_who_is_told_of_the_goal(mailer: Mailer, name: str) -> None:
-    parcel = mailer.write(any_letter(Kind.GOAL_MISSED, alert=replace(ALERT, place=name)), now=NOW)
+    parcel = mailer.write(any_letter(Kind.GOAL_MISSED, alerts=[replace(MISSED, place=name), FORESEEN, KEPT]), now=NOW)
     require_sound(parcel, "ana@clinic.example", parts=["text/plain", "text/html"])
     require_harmless_html(html_of(parcel.content), [name], STAFF_LINKS[Kind.GOAL_MISSED])
 
@@ -973,7 +989,10 @@ STAFF_LINKS = {
     Kind.WAYS_IN_CHANGED: frozenset({"https://clinic.example/staff/account/"}),
     Kind.LICENSE_ENDS: frozenset({"https://clinic.example/admin/visits-to-move"}),
     Kind.TIME_OFF_DECIDED: frozenset({"https://clinic.example/staff/time-off"}),
-    **dict.fromkeys(WORDS, frozenset({"https://clinic.example/admin/access/levers?location=1"})),
+    Kind.GOAL_FORESEEN: frozenset({"https://clinic.example/admin/access/levers?location=2"}),
+    Kind.GOAL_MISSED: frozenset(
+        f"https://clinic.example/admin/access{more}" for more in ("/levers?location=1", "/levers?location=2", "")
+    ),
     Kind.GOAL_KEPT: frozenset({"https://clinic.example/admin/access"}),
 }
 
@@ -985,7 +1004,8 @@ def require_harmless_html(html: str, texts: list[str], links: frozenset[str] = V
     page.close()
     assert {tag for tag, _ in page.tags} <= OUR_TAGS
     assert {name for _, attributes in page.tags for name in attributes} <= OUR_ATTRIBUTES
-    assert len([tag for tag, _ in page.tags if tag == "a"]) == bool(links)
+    followed = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(followed) == (bool(links) if links <= VISIT_LINKS else len(links))
     for _, attributes in page.tags:
         assert attributes.get("href") in links | {None}
     styles = [attributes.get("style") or "" for _, attributes in page.tags]

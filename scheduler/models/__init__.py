@@ -1,6 +1,15 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessDay, AccessRequest, AccessSample, Lever, LeverUse, Promise, ProtectionLevel
+from scheduler.models.access import (
+    AccessDay,
+    AccessRequest,
+    AccessSample,
+    LetGoDay,
+    Lever,
+    LeverUse,
+    Promise,
+    ProtectionLevel,
+)
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -59,6 +68,7 @@ __all__ = [
     "Hold",
     "IdempotencyKey",
     "Kind",
+    "LetGoDay",
     "Lever",
     "LeverUse",
     "License",

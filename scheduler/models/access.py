@@ -4,18 +4,20 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scheduler.db import Base, one_of
 
 HOURS = Numeric(8, 2, asdecimal=False)
+ASKED = text("lever = 'ask'")
 
 
 class Lever(StrEnum):
     """What brings starts to a location that misses the goal."""
 
     ELSEWHERE = "elsewhere"
+    RELEASE = "release"
     STANDBY = "standby"
     ASK = "ask"
 
@@ -160,12 +162,23 @@ class ProtectionLevel(Base):
         return self.pinned_by is not None
 
 
+class LetGoDay(Base):
+    """A local day on which a location keeps nothing back, and who said so. What that put forward say its LeverUses."""
+
+    __tablename__ = "let_go_day"
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    let_go_by: Mapped[str]  # as audit rows name them
+    let_go_at: Mapped[datetime]
+
+
 class LeverUse(Base):
     """A lever that somebody used for a location, or the clinic's own worker by rule.
 
     What it put forward are `cells` free quarter hours in [starts_at, ends_at) at the location `place_id`: standby hours
-    of a therapist that were opened, the usual hours of one who was asked, or, of nobody by name, what another location
-    had free and was offered. What of it was booked is counted from visits. Only standby hours can be closed again.
+    of a therapist that were opened, the usual hours of one who was asked, what was kept back of somebody's local `day`
+    and was let go, or, of nobody by name and no day, what another location had free and was offered. What of it was
+    booked is counted from visits. `closed_at` is when standby hours were closed or a day was kept back again.
     """
 
     __tablename__ = "lever_use"
@@ -173,11 +186,16 @@ class LeverUse(Base):
         CheckConstraint(f"lever IN ({one_of(Lever)})", name="lever_known"),
         CheckConstraint(f"promise IN ({one_of(Promise)})", name="promise_known"),
         CheckConstraint("(lever = 'elsewhere') = (therapist_id IS NULL)", name="therapist_named"),
+        CheckConstraint("(lever = 'elsewhere') = (day IS NULL)", name="day_named"),
         CheckConstraint("starts_at < ends_at", name="times_in_order"),
         CheckConstraint("cells > 0", name="cells_positive"),
-        CheckConstraint("closed_at IS NULL OR lever = 'standby'", name="only_standby_closes"),
+        CheckConstraint("closed_at IS NULL OR lever IN ('standby', 'release')", name="only_what_opens_closes"),
         Index(None, "location_id", "used_at"),
-    )
+        Index(
+            "uq_lever_use_asked", "location_id", "therapist_id", "day", unique=True,
+            sqlite_where=ASKED, postgresql_where=ASKED,
+        ),
+    )  # fmt: skip
     id: Mapped[int] = mapped_column(primary_key=True)
     lever: Mapped[str]
     promise: Mapped[str]
@@ -186,6 +204,7 @@ class LeverUse(Base):
     therapist_id: Mapped[int | None] = mapped_column(ForeignKey("therapist.id"))
     used_at: Mapped[datetime]
     used_by: Mapped[str]  # as the record names who does something
+    day: Mapped[date | None]
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     cells: Mapped[int]

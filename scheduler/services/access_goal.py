@@ -214,7 +214,7 @@ def samples(session: Session, *, now: datetime) -> list[dict[str, Any]]:
         terms, openings = availability.soonest(session, kind.id, COUNTED, now=now)
         hours = hours or access_hours.hours(session, goal_hours=terms.policy.access_goal_hours, now=now)
         planned = hours.starts(kind)
-        found += [_sample(at, planned.get(at.location.id, ()), terms, hours.until, now) for at in openings]
+        found += [_sample(at, planned.get(at.location.id, ()), terms, now) for at in openings]
     return found
 
 
@@ -224,7 +224,7 @@ def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         session.execute(insert_into(session, AccessSample).on_conflict_do_nothing(), rows)
 
 
-def _sample(at: Openings, planned: Sequence[Range], terms: Terms, until: datetime, now: datetime) -> dict[str, Any]:
+def _sample(at: Openings, planned: Sequence[Range], terms: Terms, now: datetime) -> dict[str, Any]:
     """What was on offer was possible, whatever the plan says meanwhile."""
     policy, measured_at = terms.policy, now.replace(microsecond=0)
     found = _figures(at.starts, at.open, policy, measured_at)
@@ -232,6 +232,8 @@ def _sample(at: Openings, planned: Sequence[Range], terms: Terms, until: datetim
     first = access_rules.first_start(planned, earliest)
     empty = [first] if first is not None and first <= latest else []
     zone = zone_of(at.location.time_zone)
+    dates = access_rules.range_dates(planned, zone)
+    deadline = access_rules.open_days_deadline(now, dates, zone, goal_hours=policy.access_goal_hours)
     return {
         "appointment_type_id": terms.kind.id,
         "location_id": at.location.id,
@@ -242,14 +244,7 @@ def _sample(at: Openings, planned: Sequence[Range], terms: Terms, until: datetim
         "within_goal": found.within_goal,
         "possible": found.within_goal
         or figures(empty, now=measured_at, goal_hours=policy.access_goal_hours).within_goal,
-        "within_open_days": access_rules.within_open_days(
-            found.next_available_at,
-            now,
-            access_rules.range_dates(planned, zone),
-            zone,
-            goal_hours=policy.access_goal_hours,
-            until=until,
-        ),
+        "within_open_days": access_rules.within_open_days(found.next_available_at, deadline),
     }
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -12,9 +12,6 @@ from scheduler.services import access_rules, planned, practice
 from scheduler.services.access_rules import Range
 from scheduler.services.practice import Offering
 from scheduler.timeline import CELL, DAY, Stretch, cell_of
-
-# So far beyond the goal open days are looked for: longer than any clinic closes, and a start after that is not soon.
-LOOKED_AHEAD = 14 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,8 @@ class Hours:
 
 
 def hours(session: Session, *, goal_hours: int, now: datetime) -> Hours:
-    """What the goal of a moment needs."""
-    return read(session, now, now + timedelta(hours=goal_hours) + LOOKED_AHEAD)
+    """What the goal of a moment needs: the days that may count as its working days, whatever the zone."""
+    return read(session, now, now + (access_rules.days_ahead(goal_hours) + 2) * DAY)
 
 
 def read(session: Session, since: datetime, until: datetime) -> Hours:

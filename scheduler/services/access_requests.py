@@ -3,6 +3,7 @@
 A row is written in the booking's own transaction, and never changed: it is about that moment.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -13,8 +14,10 @@ from sqlalchemy.orm import Session
 from scheduler.models import AccessRequest, Appointment
 from scheduler.services import availability
 from scheduler.services.availability import Bookable
+from scheduler.timeline import DAY
 
 HOUR = timedelta(hours=1)
+PACE_DAYS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class Met:
     def offer_rate(self) -> float | None:
         """The share that had a start within the goal on offer; None without bookings."""
         return self.offered / self.booked if self.booked else None
+
+    @property
+    def later_rate(self) -> float | None:
+        """The share that was offered a start within the goal and chose a later one; None without bookings."""
+        return self.took_later / self.booked if self.booked else None
 
     @property
     def realised(self) -> float | None:
@@ -114,6 +122,12 @@ def met(session: Session, appointment_type_id: int, *, since: datetime, until: d
         found[place] = Met(booked, offered, taken, later)
         together.append(Met(booked, offered_anywhere, taken, later_anywhere))
     return found | {None: _sum(together)}
+
+
+def paces(session: Session, appointment_type_id: int, *, now: datetime) -> dict[int | None, float]:
+    """How many visits of a kind new patients booked a day in the last PACE_DAYS, by location; 0 where none did."""
+    made = met(session, appointment_type_id, since=now - PACE_DAYS * DAY, until=now)
+    return defaultdict(float, {place: found.booked / PACE_DAYS for place, found in made.items()})
 
 
 def _sum(each: Iterable[Met]) -> Met:

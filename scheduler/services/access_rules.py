@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate, pairwise, takewhile
-from math import exp, lgamma, log
+from math import exp, floor, lgamma, log
 from zoneinfo import ZoneInfo
 
 from scheduler.services.availability import SlotName
@@ -20,11 +20,14 @@ from scheduler.services.windows import Times
 from scheduler.timeline import CELL, DAY, EPOCH, Stretch, first_instant, local_date, next_cell
 
 GOAL_DAY_HOURS = 24
+WORKING_DAYS_A_WEEK = 5
 # Before a location has history: so large a share of a day's visits is taken to be wanted at short notice. A guess, no
 # finding: one visit in seven is a first one where an episode of care has seven.
 USUAL_SHARE = 0.15
+FORESEEN = 3 * DAY  # so far ahead are misses told: a Monday's from Friday on
 LEAST_DAYS = 20  # four weeks of five days: fewer say little of what happens on one day in ten
 NEGLIGIBLE = 1e-12
+NEARLY = 1e-9
 
 
 class Cause(StrEnum):
@@ -119,15 +122,85 @@ def misses(starts: Iterable[datetime], period: Times, *, notice: timedelta, goal
     Starts are sorted and count as offered throughout; with those of an empty plan the misses are structural. A start
     `s` is in reach of [s - goal, s - notice], so that what is left over is open at both ends.
     """
+    return _uncovered(((start - goal, start - notice) for start in starts if notice <= goal), period)
+
+
+def _uncovered(times: Iterable[Times], period: Times) -> list[Times]:
+    """What of a period no interval holds; they come by their beginnings, and may overlap."""
     begin, end = period
     gaps, reached = [], begin
-    for start in starts if notice <= goal else ():
-        if start - goal >= end:
+    for since, until in times:
+        if since >= end:
             break
-        if start - goal > reached:
-            gaps.append((reached, start - goal))
-        reached = max(reached, start - notice)
+        if since > reached:
+            gaps.append((reached, since))
+        reached = max(reached, until)
     return [*gaps, (reached, end)] if reached < end else gaps
+
+
+def foreseen(
+    location_id: int,
+    starts: Iterable[SlotName],
+    empty: Sequence[datetime],
+    cells: int,
+    *,
+    pace: float,
+    now: datetime,
+    notice: timedelta,
+    goal: timedelta,
+) -> list[Miss]:
+    """The misses of the FORESEEN after a moment at a location, by cause: what letters and the page of levers tell.
+
+    `starts` are those on offer there, `empty` those with nothing booked, sorted. New patients go on to ask for `pace`
+    visits a day, at even distances, and each takes the soonest that fits beside the others (`cells` each); with it go
+    its starts.
+    """
+    period = now, now + FORESEEN
+    visits = [*back_to_back_starts(starts, cells)]
+    gone = _taken(visits, [now + number * DAY / pace for number in range(1, int(pace * (FORESEEN / DAY)) + 1)], notice)
+    offered = (
+        (start - goal, min(start - notice, gone.get(number, start)))
+        for start, number in sorted((start, number) for number, visit in enumerate(visits) for start in visit)
+    )
+    missed = _uncovered((times for times in offered if times[0] <= times[1]), period)
+    return split(location_id, missed, misses(empty, period, notice=notice, goal=goal))
+
+
+def _taken(visits: Sequence[Sequence[datetime]], asked: Iterable[datetime], notice: timedelta) -> dict[int, datetime]:
+    """When which of these visits, by number, is taken by those who ask at these moments, in order."""
+    left, gone = sorted(range(len(visits)), key=lambda number: visits[number][0]), dict[int, datetime]()
+    for at in asked:
+        left = [number for number in left if visits[number][-1] >= at + notice]
+        if left:
+            gone[left.pop(0)] = at
+    return gone
+
+
+def back_to_back_starts(starts: Iterable[SlotName], cells: int) -> Iterator[list[datetime]]:
+    """These starts by the visits that fit beside each other, each visit with those that lie in it."""
+    by_post = defaultdict[tuple[int, int], list[datetime]](list)
+    for start in starts:
+        by_post[start.therapist_id, start.location_id].append(start.starts_at)
+    for own in by_post.values():
+        first = visit = None
+        for at in sorted(own):
+            if visit and first is not None and at < first + cells * CELL:
+                visit.append(at)
+                continue
+            if visit:
+                yield visit
+            first, visit = at, [at]
+        if visit:
+            yield visit
+
+
+def cut(share: float, digits: int = 3) -> float:
+    """A share with so many digits, cut rather than rounded: so that nothing short of a goal shows it.
+
+    What is left of a whole digit by binary fractions is no digit less.
+    """
+    parts = 10.0**digits
+    return floor(share * parts + NEARLY) / parts
 
 
 def share(times: Iterable[Times], period: Times) -> float:
@@ -203,25 +276,35 @@ def open_dates(starts: Iterable[datetime], zone: ZoneInfo) -> list[date]:
     return sorted({local_date(start, zone) for start in starts})
 
 
+def working_days(goal_hours: int) -> int:
+    """How many working days the goal is when only those are counted: 48 hours are two."""
+    return -(-goal_hours // GOAL_DAY_HOURS)
+
+
+def days_ahead(goal_hours: int) -> int:
+    """Within how many days of the calendar the goal's working days must lie: a week for each five of them.
+
+    A location that is closed for weeks, or opens one day a week, has no wait that readers would call two working days.
+    """
+    return 7 * -(-working_days(goal_hours) // WORKING_DAYS_A_WEEK)
+
+
 def open_days_deadline(now: datetime, dates: Sequence[date], zone: ZoneInfo, *, goal_hours: int) -> datetime | None:
-    """Until when (exclusive) a start keeps the goal if only open days count; None where the dates end before.
+    """Until when (exclusive) a start keeps the goal if only open days count; None where too few lie in `days_ahead`.
 
-    The end of the n-th open local date after today's, with n the goal's hours in whole days, rounded up: 48 hours are
-    "within two working days". It is told beside the strict clock hours, never instead of them.
+    The end of the n-th open local date after today's, with n the goal's `working_days`. It is told beside the strict
+    clock hours, never instead of them; board and claims go by it.
     """
-    days = -(-goal_hours // GOAL_DAY_HOURS)
-    nth = bisect_right(dates, local_date(now, zone)) + days - 1
-    return first_instant(dates[nth] + DAY, 0, zone) if nth < len(dates) else None
+    today = local_date(now, zone)
+    nth = bisect_right(dates, today) + working_days(goal_hours) - 1
+    if nth >= len(dates) or dates[nth] > today + days_ahead(goal_hours) * DAY:
+        return None
+    return first_instant(dates[nth] + DAY, 0, zone)
 
 
-def within_open_days(
-    start: datetime | None, now: datetime, dates: Sequence[date], zone: ZoneInfo, *, goal_hours: int, until: datetime
-) -> bool:
-    """Whether the soonest start keeps the goal if only open days count; `dates` are known before `until`.
-
-    A start after that is too far ahead, whatever is closed on the way.
-    """
-    return start is not None and start < (open_days_deadline(now, dates, zone, goal_hours=goal_hours) or until)
+def within_open_days(start: datetime | None, deadline: datetime | None) -> bool:
+    """Whether the soonest start keeps the goal if only open days count; not where there are too few of them."""
+    return start is not None and deadline is not None and start < deadline
 
 
 def protection_level(demand: Collection[int], *, target: float, usual: float, least: int, most: int) -> int:

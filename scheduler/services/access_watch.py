@@ -7,27 +7,36 @@ docs/access.md has the rules in words.
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with, insert_into
-from scheduler.models import AccessWatch, AccessWord, Account, AppointmentType, Kind, Location, Reason, WorkingHours
-from scheduler.services import access_goal, access_hours, access_requests, availability, notices, practice
-from scheduler.services.access_goal import HOUR
+from scheduler.models import (
+    AccessWatch,
+    AccessWord,
+    Account,
+    AccountLocation,
+    AppointmentType,
+    Kind,
+    Location,
+    Reason,
+    WorkingHours,
+)
+from scheduler.services import access_goal, access_hours, levers, notices
+from scheduler.services.access_rules import FORESEEN, Cause, Miss
 from scheduler.services.availability import Place
-from scheduler.services.outlook import PACE_DAYS
-from scheduler.timeline import CELL, DAY, local_date, zone_of
+from scheduler.timeline import DAY, local_date, zone_of
 
 BEGINS_AFTER = timedelta(minutes=30)  # so long readings must agree before a change of them counts
 ENDS_AFTER = timedelta(hours=1)
-FORESEEN_HOURS = 72
 WEEK = 7 * DAY
+GRAVEST = (Kind.GOAL_MISSED, Kind.GOAL_FORESEEN, Kind.GOAL_KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class MissedAt:
     """A moment without a start within the goal, and why.
 
     `gap` is the local weekday (0 for Monday) of the start that a structural miss waits for: with it the weekly hours
@@ -62,33 +71,13 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """From how far ahead patients may book, and until when a start keeps the goal."""
-
-    notice: timedelta
-    goal: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What is to come at a location, in order: starts with nothing booked, and those of visits that still fit.
-
-    The latter stand back to back; `pace` is how many visits for new patients were booked there a day.
-    """
-
-    planned: Sequence[datetime]
-    free: Sequence[datetime]
-    pace: float
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """How the goal stands at a location: missed now and why, misses foreseen, a name of the hours as they are."""
 
     location: Place
     goal_hours: int
-    missed: Miss | None
-    foreseen: Sequence[Miss]
+    missed: MissedAt | None
+    foreseen: Sequence[MissedAt]
     plan_sha256: str
 
 
@@ -112,8 +101,9 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a letter tells: where, of which moment, for which reason; none where the goal is kept again."""
+    """A line of a letter: what is told of where, of which moment, and for which reason; none where it is kept again."""
 
+    kind: Kind
     location_id: int
     place: str
     time_zone: str
@@ -122,36 +112,32 @@ class Alert:
     reason: Reason | None
 
 
-def missed_at(at: datetime, ahead: Ahead, reach: Reach, zone: ZoneInfo) -> Miss:
+def missed_now(
+    now: datetime, planned: Sequence[datetime], notice: timedelta, goal: timedelta, zone: ZoneInfo
+) -> MissedAt:
     """Why no start is within reach of a moment: none is planned there, or those that are planned are gone."""
-    if _within(ahead.planned, at, reach):
-        return Miss(at, Reason.CAPACITY)
-    later = bisect_right(ahead.planned, at + reach.goal)
-    if later < len(ahead.planned) and ahead.planned[later] <= at + reach.goal + WEEK:
-        return Miss(at, Reason.STRUCTURAL, local_date(ahead.planned[later], zone).weekday())
-    return Miss(at, Reason.NONE_OPEN)
+    if bisect_right(planned, now + goal) > bisect_left(planned, now + notice):
+        return MissedAt(now, Reason.CAPACITY)
+    return _without_hours(now, planned, goal, zone)
 
 
-def foresee(ahead: Ahead, reach: Reach, zone: ZoneInfo, *, now: datetime) -> list[Miss]:
-    """The misses of the next FORESEEN_HOURS, looked for hour by hour, each reason and gap once, the soonest first.
-
-    A moment is missed if all visits that would still fit within its reach are taken by then, when patients go on to
-    book as many a day as in the last four weeks and take the soonest first.
-    """
-    found: dict[tuple[Reason, int | None], Miss] = {}
-    for hours in range(1, FORESEEN_HOURS + 1):
-        at = now + hours * HOUR
-        passed = bisect_left(ahead.free, at + reach.notice)
-        taken = max(0.0, ahead.pace * hours / 24 - passed)
-        if _within(ahead.free, at, reach) <= taken:
-            miss = missed_at(at, ahead, reach, zone)
-            found.setdefault((miss.reason, miss.gap), miss)
+def told_ahead(misses: Iterable[Miss], planned: Sequence[datetime], goal: timedelta, zone: ZoneInfo) -> list[MissedAt]:
+    """What is foreseen (`access_rules.foreseen`) with its reasons: each reason and gap once, the soonest first."""
+    found: dict[tuple[Reason, int | None], MissedAt] = {}
+    for miss in misses:
+        at = miss.begins_at
+        taken = miss.cause is Cause.CAPACITY
+        named = MissedAt(at, Reason.CAPACITY) if taken else _without_hours(at, planned, goal, zone)
+        found.setdefault((named.reason, named.gap), named)
     return list(found.values())
 
 
-def _within(starts: Sequence[datetime], at: datetime, reach: Reach) -> int:
-    """How many of these starts are within reach of a moment, both ends included."""
-    return max(0, bisect_right(starts, at + reach.goal) - bisect_left(starts, at + reach.notice))
+def _without_hours(at: datetime, planned: Sequence[datetime], goal: timedelta, zone: ZoneInfo) -> MissedAt:
+    """A miss for want of hours: before which weekday's, or before none of the week after."""
+    later = bisect_right(planned, at + goal)
+    if later < len(planned) and planned[later] <= at + goal + WEEK:
+        return MissedAt(at, Reason.STRUCTURAL, local_date(planned[later], zone).weekday())
+    return MissedAt(at, Reason.NONE_OPEN)
 
 
 def step(state: State, look: Look, said: Collection[Kind], *, now: datetime) -> tuple[State, list[Word]]:
@@ -181,7 +167,7 @@ def step(state: State, look: Look, said: Collection[Kind], *, now: datetime) -> 
     return State(missed, missed_told, foreseen, foreseen_told, frozenset(gaps)), words
 
 
-def _gap(kind: Kind, miss: Miss) -> str:
+def _gap(kind: Kind, miss: MissedAt) -> str:
     """The name of a gap that may have been told; empty for a miss that is none."""
     return "" if miss.gap is None else f"{kind} {miss.gap}"
 
@@ -191,34 +177,19 @@ def look(session: Session, *, now: datetime) -> tuple[AppointmentType, list[Look
 
     As many queries at any size; nothing is locked or written.
     """
-    kind = practice.goal_type(practice.appointment_types(session))
-    if kind is None:
+    scene = levers.read(session, true(), now=now)
+    if scene is None:
         return None
-    access = access_goal.measure(session, now=now, appointment_type_id=kind.id, history=False)
-    earliest, latest = availability.bookable_within(practice.policy(session), kind, now, by_staff=False)
-    reach = Reach(earliest - now, min(access.goal_hours * HOUR, latest - now))
-    until = now + FORESEEN_HOURS * HOUR + reach.goal
-    planned = access_hours.read(session, now, until + WEEK + DAY).moments(kind)
-    free = _free(session, kind, until, now)
-    made = access_requests.met(session, kind.id, since=now - PACE_DAYS * DAY, until=now)
-    plans = _plans(session)
-    looks = []
+    access = access_goal.measure(session, now=now, appointment_type_id=scene.kind.id, history=False)
+    until = now + FORESEEN + scene.goal + WEEK + DAY
+    hours, plans, looks = access_hours.read(session, now, until).moments(scene.kind), _plans(session), []
     for at in access.locations:
         place, zone = at.location.id, zone_of(at.location.time_zone)
-        pace = made[place].booked / PACE_DAYS if place in made else 0.0
-        ahead = Ahead(planned.get(place, ()), free[place], pace)
-        missed = None if at.figures.within_goal else missed_at(now, ahead, reach, zone)
-        looks.append(Look(at.location, access.goal_hours, missed, foresee(ahead, reach, zone, now=now), plans[place]))
-    return kind, looks
-
-
-def _free(session: Session, kind: AppointmentType, until: datetime, now: datetime) -> dict[int, list[datetime]]:
-    """The starts of the visits that still fit, back to back, by location and in order."""
-    terms, runs = availability.free_runs(session, kind.id, until + kind.cells * CELL, now=now, kept_back=True)
-    found = defaultdict[int, list[datetime]](list)
-    for place, first, cells in runs:
-        found[place] += (first + number * terms.kind.cells * CELL for number in range(cells // terms.kind.cells))
-    return defaultdict(list, {place: sorted(starts) for place, starts in found.items()})
+        planned = hours.get(place, ())
+        missed = None if at.figures.within_goal else missed_now(now, planned, scene.notice, scene.goal, zone)
+        ahead = told_ahead(scene.foreseen(place), planned, scene.goal, zone)
+        looks.append(Look(at.location, access.goal_hours, missed, ahead, plans[place]))
+    return scene.kind, looks
 
 
 def _plans(session: Session) -> dict[int, str]:
@@ -236,13 +207,15 @@ def _plans(session: Session) -> dict[int, str]:
 def note(session: Session, kind: AppointmentType, looks: Iterable[Look], *, now: datetime) -> None:
     """Keep the state of each location, and owe those who administer it what is to be told, in one transaction.
 
+    Whoever is told of several locations at one moment gets one letter.
+
     One worker at a time: the next one finds what was told. The key of AccessWord lets one word of a kind a day be said
     even so.
     """
     alone_with(session, "watch of the access goal")
     rows = session.scalars(select(AccessWatch).where(AccessWatch.appointment_type_id == kind.id))
     watched = {row.location_id: row for row in rows}
-    said = _said(session, now)
+    said, told = _said(session, now), defaultdict[int, set[Kind]](set)
     for one in looks:
         row = watched.get(one.location.id) or _unwatched(session, kind.id, one, now)
         day = local_date(now, zone_of(one.location.time_zone))
@@ -256,8 +229,8 @@ def note(session: Session, kind: AppointmentType, looks: Iterable[Look], *, now:
         )
         state, words = step(before, one, said[one.location.id, day], now=now)
         _keep(row, state, one.plan_sha256)
-        for word in words:
-            _say(session, one, word, day, now)
+        told[one.location.id] |= {word.kind for word in words if _say(session, one, word, day, now)}
+    _owe(session, {place: kinds for place, kinds in told.items() if kinds}, now)
 
 
 def _said(session: Session, now: datetime) -> dict[tuple[int, date], set[Kind]]:
@@ -294,8 +267,8 @@ def _keep(row: AccessWatch, state: State, plan_sha256: str) -> None:
     row.plan_sha256, row.gaps_told = plan_sha256, sorted(state.gaps_told)
 
 
-def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> None:
-    """Owe a word to the administrators of a location, unless one of this kind was said there this day."""
+def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> bool:
+    """Say a word of a location, unless one of this kind was said there this day; return whether it was said."""
     new = insert_into(session, AccessWord).values(
         location_id=look.location.id,
         kind=word.kind,
@@ -305,24 +278,39 @@ def _say(session: Session, look: Look, word: Word, day: date, now: datetime) -> 
         goal_hours=look.goal_hours,
         said_at=now,
     )
-    if session.execute(new.on_conflict_do_nothing().returning(AccessWord.kind)).first() is None:
+    return session.execute(new.on_conflict_do_nothing().returning(AccessWord.kind)).first() is not None
+
+
+def _owe(session: Session, told: Mapping[int, Collection[Kind]], now: datetime) -> None:
+    """Owe each administrator one letter of all that was said just now of their locations, named by its gravest word."""
+    if not told:
         return
-    concerned = select(Account.id).where(Account.active, notices.administers([look.location.id]))
-    for account_id in session.scalars(concerned).all():
-        notices.owe(session, account_id, word.kind, f"{look.location.id} {day}", now=now)
+    concerned = select(Account.id, Account.everywhere, AccountLocation.location_id).outerjoin(AccountLocation)
+    theirs = defaultdict[int, set[Kind]](set)
+    there = concerned.where(Account.active, notices.administers(list(told)))
+    for account_id, everywhere, place_id in session.execute(there):
+        places = told.values() if everywhere else [told.get(place_id, ())]
+        theirs[account_id].update(*places)
+    for account_id, kinds in sorted(theirs.items()):
+        notices.owe(session, account_id, min(kinds, key=GRAVEST.index), now.isoformat(), now=now)
 
 
-def told(session: Session, kind: Kind, about: str) -> Alert | None:
-    """The word that a message is about, as it was said; None where no such word was."""
-    place_id, day = about.split()
-    found = session.execute(
-        select(AccessWord, Location)
-        .join(Location, Location.id == AccessWord.location_id)
-        .where(AccessWord.location_id == int(place_id), AccessWord.kind == kind)
-        .where(AccessWord.day == date.fromisoformat(day))
-    ).one_or_none()
-    if found is None:
-        return None
-    word, place = found
-    reason = Reason(word.reason) if word.reason else None
-    return Alert(place.id, place.name, place.time_zone, word.goal_hours, word.at, reason)
+def told(session: Session, about: str, account: Account) -> list[Alert]:
+    """What was said at the moment that a letter is about, of what its reader administers: the gravest first."""
+    words = select(AccessWord, Location).join(Location, Location.id == AccessWord.location_id)
+    if not account.everywhere:
+        own = select(AccountLocation.location_id).where(AccountLocation.account_id == account.id)
+        words = words.where(Location.id.in_(own))
+    found = [
+        Alert(
+            Kind(word.kind),
+            place.id,
+            place.name,
+            place.time_zone,
+            word.goal_hours,
+            word.at,
+            Reason(word.reason) if word.reason else None,
+        )
+        for word, place in session.execute(words.where(AccessWord.said_at == datetime.fromisoformat(about)))
+    ]
+    return sorted(found, key=lambda one: (GRAVEST.index(one.kind), one.place, one.location_id))

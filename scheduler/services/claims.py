@@ -30,8 +30,6 @@ from scheduler.services.licensing import Licences
 from scheduler.services.practice import Offering
 from scheduler.timeline import DAY, local_date, zone_of
 
-WORKING_DAYS_A_WEEK = 5
-
 
 class What(StrEnum):
     """What stands against a claim."""
@@ -193,8 +191,7 @@ def _late(at: AtLocation, access: Access) -> Breach | None:
 
 
 def _within(at: AtLocation, deadline: datetime | None) -> bool:
-    soonest = at.figures.next_available_at
-    return soonest is not None and deadline is not None and soonest < deadline
+    return access_rules.within_open_days(at.figures.next_available_at, deadline)
 
 
 def _plain(breaches: Sequence[Breach]) -> Verdict:
@@ -214,11 +211,6 @@ def judged(claim_id: str, present: Present) -> Verdict:
     return rule(present) if rule is not None else Verdict(Saying.FAILS)
 
 
-def working_days(goal_hours: int) -> int:
-    """How many working days the goal is when only those are counted: 48 hours are two."""
-    return -(-goal_hours // access_rules.GOAL_DAY_HOURS)
-
-
 def present(session: Session, *, now: datetime) -> Present:
     """Read all that claims depend on, in as many queries at any size."""
     policy, kinds = practice.policy(session), practice.appointment_types(session)
@@ -236,18 +228,14 @@ def present(session: Session, *, now: datetime) -> Present:
 def _working_days_end(
     session: Session, kind: AppointmentType, places: Mapping[int, Location], policy: ClinicPolicy, now: datetime
 ) -> dict[int, datetime | None]:
-    """Until when starts are within the goal's working days. Those must lie within a week for each five of them.
-
-    A location that is closed for weeks, or opens one day a week, has no wait that readers would call two working days.
-    """
-    weeks = -(-working_days(policy.access_goal_hours) // WORKING_DAYS_A_WEEK)
-    cells = _cells(session, kind, now, now + (7 * weeks + 2) * DAY)
+    """Until when starts are within the goal's working days."""
+    goal_hours = policy.access_goal_hours
+    cells = _cells(session, kind, now, now + (access_rules.days_ahead(goal_hours) + 2) * DAY)
     ends = {}
     for place in places.values():
         zone = zone_of(place.time_zone)
-        last = local_date(now, zone) + 7 * weeks * DAY
-        dates = [day for day in access_rules.open_dates(cells[place.id], zone) if day <= last]
-        ends[place.id] = access_rules.open_days_deadline(now, dates, zone, goal_hours=policy.access_goal_hours)
+        dates = access_rules.open_dates(cells[place.id], zone)
+        ends[place.id] = access_rules.open_days_deadline(now, dates, zone, goal_hours=goal_hours)
     return ends
 
 

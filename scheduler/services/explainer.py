@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from scheduler import words
 from scheduler.errors import Invalid
 from scheduler.models import ExplainerVersion, Saying
-from scheduler.services import claims
+from scheduler.services import access_rules, claims
 from scheduler.services.claims import Present
 
 ACCEPTED_AFTER_REPLACEMENT = timedelta(hours=24)
@@ -137,7 +137,7 @@ def unchanged(version: ExplainerVersion) -> bool:
 
 def _fillings(present: Present, language: str) -> dict[str, str]:
     goal = present.policy.access_goal_hours
-    filled = {"{hours}": str(goal), "{working_days}": words.working_days(claims.working_days(goal), language)}
+    filled = {"{hours}": str(goal), "{working_days}": words.working_days(access_rules.working_days(goal), language)}
     openings = present.access.locations if present.access is not None else ()
     soonest = min((start for at in openings for start in at.starts), key=lambda start: start.starts_at, default=None)
     if soonest is None:

@@ -187,6 +187,8 @@ def change(
         else:
             hours.valid_until, hours.opens_by_rule = details.valid_until, details.opens_by_rule
         session.flush()
+        if not details.standby:
+            _forget_openings(session, hours if rest is None else rest)
         require_no_clash(session, {hours.id if rest is None else rest.id}, now=now)
     edits.note(session, "working_hours.changed", hours, before, details_of(hours), by=by, now=now)
     if rest is not None:
@@ -201,8 +203,13 @@ def remove(session: Session, hours_id: int, *, agreed: str | None, by: Actor, no
         raise Invalid("valid_until", "These hours have been worked, so they can only end.")
     with consequences.weighed(session, [hours.therapist_id], agreed=agreed, now=now):
         audit.record(session, "working_hours.removed", hours, by=by, now=now, **told(hours))
-        session.execute(delete(StandbyOpening).where(StandbyOpening.working_hours_id == hours.id))
+        _forget_openings(session, hours)
         session.delete(hours)
+
+
+def _forget_openings(session: Session, hours: WorkingHours) -> None:
+    """Days that were opened mean nothing to hours that are not on standby any more, or are gone."""
+    session.execute(delete(StandbyOpening).where(StandbyOpening.working_hours_id == hours.id))
 
 
 def details_of(hours: WorkingHours) -> HoursDetails:

@@ -99,8 +99,8 @@ class Letter:
 class StaffLetter:
     """What a message to one of the clinic's people says; `token` opens the page on which to set a password.
 
-    `license` is the one that ends, `decision` the one about time off, `alert` the word about the access goal, where the
-    message tells of one.
+    `license` is the one that ends, `decision` the one about time off, `alerts` the words about the access goal, where
+    the message tells of any.
     """
 
     message_id: UUID
@@ -112,7 +112,7 @@ class StaffLetter:
     token: str | None
     license: Ending | None = None
     decision: Decision | None = None
-    alert: Alert | None = None
+    alerts: Sequence[Alert] = ()
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
@@ -146,8 +146,8 @@ def _staff_letter(
     decision = notices.decision_stands(session, message.about or "", account) if kind == Kind.TIME_OFF_DECIDED else None
     if kind == Kind.TIME_OFF_DECIDED and decision is None:
         return "the time off was taken back or changed meanwhile"
-    alert = access_watch.told(session, kind, message.about or "") if kind in WORDS else None
-    if kind in WORDS and alert is None:
+    alerts = access_watch.told(session, message.about or "", account) if kind in WORDS else ()
+    if kind in WORDS and not alerts:
         return "nothing was said of the goal there"
     return StaffLetter(
         message_id=message.id,
@@ -159,7 +159,7 @@ def _staff_letter(
         token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
         license=ending,
         decision=decision,
-        alert=alert,
+        alerts=alerts,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from scheduler.models import Account, Appointment, LeverUse, Location, StandbyOpening, Status, Therapist
+from scheduler.models import Account, Appointment, Lever, LeverUse, Location, StandbyOpening, Status, Therapist
 from scheduler.services import audit
 from scheduler.timeline import CELL, DAY
 
@@ -22,7 +22,8 @@ class Use:
     """One use: its row, who by name (None for no account), where and whom, and what was booked of its times since.
 
     `visits` begin in its times, were booked after it and are not cancelled; `booked_hours` is what they take. Of
-    standby hours that are open and not over, `hours_id` and `day` say what would be closed.
+    standby hours that are open and not over, `hours_id` and `day` say what would be closed; of a day that was let go
+    and is not over, `day` alone what would be kept back again.
     """
 
     row: LeverUse
@@ -43,7 +44,7 @@ def of_location(session: Session, location_id: int, *, now: datetime) -> list[Us
     """What was done for a location in the last SHOWN, newest first. Three queries at any size."""
     place = aliased(Location)
     found = session.execute(
-        select(LeverUse, place, Therapist.name, StandbyOpening.working_hours_id, StandbyOpening.day)
+        select(LeverUse, place, Therapist.name, StandbyOpening.working_hours_id)
         .join(place, place.id == LeverUse.place_id)
         .outerjoin(Therapist, Therapist.id == LeverUse.therapist_id)
         .outerjoin(StandbyOpening, StandbyOpening.lever_use_id == LeverUse.id)
@@ -60,10 +61,16 @@ def of_location(session: Session, location_id: int, *, now: datetime) -> list[Us
             therapist,
             len(taken[row.id]),
             sum(taken[row.id], timedelta()) / HOUR,
-            *((hours_id, day) if row.ends_at > now else (None, None)),
+            *(_closing(row, hours_id) if row.ends_at > now else (None, None)),
         )
-        for row, where, therapist, hours_id, day in found
+        for row, where, therapist, hours_id in found
     ]
+
+
+def _closing(row: LeverUse, hours_id: int | None) -> tuple[int | None, date | None]:
+    """What of a use can be taken back."""
+    let_go = row.lever == Lever.RELEASE and row.closed_at is None
+    return (hours_id, row.day) if let_go or hours_id is not None else (None, None)
 
 
 def _taken(session: Session, location_id: int, since: datetime) -> Mapping[int, Sequence[timedelta]]:

@@ -26,11 +26,13 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import (
+    access_requests,
     access_rules,
     audit,
     availability,
     consequences,
     hours,
+    letting_go,
     licensing,
     practice,
     protection,
@@ -38,10 +40,11 @@ from scheduler.services import (
     staffing,
     standby,
 )
-from scheduler.services.access_rules import Cause, Miss
+from scheduler.services.access_rules import FORESEEN, Cause, Miss
 from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
 from scheduler.services.hours import Shift
+from scheduler.services.letting_go import KeptDay
 from scheduler.services.licensing import Licences
 from scheduler.services.planned import Away, planned_time
 from scheduler.services.practice import Offering
@@ -61,7 +64,6 @@ from scheduler.timeline import (
     zone_of,
 )
 
-FORESEEN = 2 * DAY
 MOST_ASKED = 10
 HOUR = timedelta(hours=1)
 RULE = Actor("worker")
@@ -69,15 +71,17 @@ RULE = Actor("worker")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How the goal stands at a location: what is missed now, or will be within FORESEEN as the calendar stands.
+    """How the goal stands at a location: what is missed now, or will be within access_rules.FORESEEN, as is foreseen.
 
     A miss that lies ahead counts where it is one of capacity; one that has begun, whatever its cause. `window` holds
-    the first and the last start that the first miss wants, or that one wants now where none is missed.
+    the first and the last start that the first miss wants, or that one wants now where none is missed. `gap` is the
+    first miss ahead that the hours alone make, which is told and counts for nothing else.
     """
 
     promise: Promise
     misses: Sequence[Miss]
     window: Times
+    gap: Miss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Levers:
     need: Need
     elsewhere: Sequence[Elsewhere]
     kept: KeptAhead
+    release: Sequence[KeptDay]
     standby: Sequence[Standby]
     ask: Sequence[Ask]
 
@@ -152,6 +157,7 @@ class Scene:
     offered: Mapping[StandbyDay, Sequence[Stretch]]
     working: Mapping[int, Sequence[Times]]
     taken: Mapping[int, Sequence[Times]]
+    paces: Mapping[int | None, float]
 
     def starts(self, stretches: Collection[Stretch]) -> list[SlotName]:
         """Where such a visit may start in this time, as search has it."""
@@ -159,7 +165,10 @@ class Scene:
         return [start for start in found if self.now + self.notice <= start.starts_at <= self.latest]
 
     def at(self, place_id: int, stretches: Collection[Stretch]) -> list[datetime]:
-        return [start.starts_at for start in self.starts([one for one in stretches if one.location_id == place_id])]
+        return [start.starts_at for start in self.there(place_id, stretches)]
+
+    def there(self, place_id: int, stretches: Collection[Stretch]) -> list[SlotName]:
+        return self.starts([one for one in stretches if one.location_id == place_id])
 
     def gained(self, day: StandbyDay) -> list[datetime]:
         """The starts that opening a day would add, in order: those too that run across its edge."""
@@ -169,13 +178,25 @@ class Scene:
         return [one.starts_at for one in self.starts([*kept, *self.offered[day]]) if one not in before]
 
     def need(self, place_id: int) -> Need:
-        period = (self.now, self.now + FORESEEN)
-        missed = self.misses(self.at(place_id, self.free), period)
-        split = access_rules.split(place_id, missed, self.misses(self.at(place_id, self.empty), period))
-        counted = [miss for miss in split if miss.cause is Cause.CAPACITY or miss.begins_at <= self.now]
+        ahead = self.foreseen(place_id)
+        counted = [miss for miss in ahead if miss.cause is Cause.CAPACITY or miss.begins_at <= self.now]
         first = counted[0].begins_at if counted else self.now
         promise = Promise.KEPT if not counted else Promise.MISSED if first <= self.now else Promise.FORESEEN
-        return Need(promise, counted, (first + self.notice, min(first + self.goal, self.latest)))
+        gap = next((miss for miss in ahead if miss not in counted), None)
+        return Need(promise, counted, (first + self.notice, min(first + self.goal, self.latest)), gap)
+
+    def foreseen(self, place_id: int) -> list[Miss]:
+        """What is missed and will be, at the pace of the last weeks: what letters tell, too."""
+        return access_rules.foreseen(
+            place_id,
+            self.there(place_id, self.free),
+            self.at(place_id, self.empty),
+            self.kind.cells,
+            pace=self.paces[place_id],
+            now=self.now,
+            notice=self.notice,
+            goal=self.goal,
+        )
 
     def misses(self, starts: Sequence[datetime], period: Times) -> list[Times]:
         return access_rules.misses(starts, period, notice=self.notice, goal=self.goal)
@@ -196,6 +217,7 @@ def proposed(
         need,
         _elsewhere(scene, scene.places[location_id], need.window),
         protection.ahead(session, scene.kind, location_id, now=now),
+        letting_go.days_ahead(session, scene.kind, scene.places[location_id], now=now),
         _standby(scene, location_id, need.window),
         _ask(session, scene, scene.places[location_id], need.window, reach),
     )
@@ -236,6 +258,7 @@ def read(session: Session, whose: ColumnElement[bool] | InstrumentedAttribute[bo
         offered=_offered(planned, days, taken, offering, kind.id),
         working=_working(planned),
         taken=taken,
+        paces=access_requests.paces(session, kind.id, now=now),
     )
 
 
@@ -280,7 +303,8 @@ def to_open(scene: Scene, need: Need, starts: Sequence[datetime], gains: Sequenc
     """Choose what to open, by number: few that together mend all of the misses that can be mended, none in vain.
 
     `gains` are the starts that each would add to `starts`. The first miss is mended first, by what mends most. Of a
-    structural miss only the present moment is to be mended: more of it is no fault of what was booked.
+    structural miss only the present moment is to be mended: more of it is no fault of what was booked. For patients who
+    are only expected nothing is opened: what they will have taken counts as free.
     """
     wanted = [
         (miss.begins_at, miss.ends_at if miss.cause is Cause.CAPACITY else min(miss.ends_at, miss.begins_at + CELL))
@@ -347,13 +371,18 @@ def asked(
         LeverUse.location_id == location_id,
         LeverUse.lever == Lever.ASK,
         LeverUse.therapist_id == therapist_id,
-        LeverUse.starts_at == ask.starts_at,
+        LeverUse.day == day,
     )
-    known = session.scalars(same.order_by(LeverUse.id).limit(1)).first()
-    times = (ask.starts_at, ask.ends_at)
-    return known or _noted(
-        session, Lever.ASK, levers.need, location_id, location_id, therapist_id, times, ask.cells, by=by, now=now
+    use = LeverUse(
+        lever=Lever.ASK,
+        place_id=location_id,
+        therapist_id=therapist_id,
+        day=day,
+        starts_at=ask.starts_at,
+        ends_at=ask.ends_at,
+        cells=ask.cells,
     )
+    return session.scalars(same).first() or _noted(session, use, location_id, levers.need, by=by, now=now)
 
 
 def offered(
@@ -363,40 +392,21 @@ def offered(
     place = next((one for one in (levers.elsewhere if levers else ()) if one.location.id == place_id), None)
     if levers is None or place is None:
         raise Invalid("place", "This is not proposed any more.")
-    times = (place.soonest, levers.need.window[1] + CELL)
-    return _noted(
-        session, Lever.ELSEWHERE, levers.need, location_id, place_id, None, times, place.cells, by=by, now=now
-    )
-
-
-def _noted(
-    session: Session,
-    lever: Lever,
-    need: Need,
-    location_id: int,
-    place_id: int,
-    therapist_id: int | None,
-    times: Times,
-    cells: int,
-    *,
-    by: Actor,
-    now: datetime,
-) -> LeverUse:
     use = LeverUse(
-        lever=lever,
-        promise=need.promise,
-        location_id=location_id,
+        lever=Lever.ELSEWHERE,
         place_id=place_id,
-        therapist_id=therapist_id,
-        used_at=now,
-        used_by=by.name,
-        starts_at=times[0],
-        ends_at=times[1],
-        cells=cells,
+        starts_at=place.soonest,
+        ends_at=levers.need.window[1] + CELL,
+        cells=place.cells,
     )
+    return _noted(session, use, location_id, levers.need, by=by, now=now)
+
+
+def _noted(session: Session, use: LeverUse, location_id: int, need: Need, *, by: Actor, now: datetime) -> LeverUse:
+    use.location_id, use.promise, use.used_at, use.used_by = location_id, need.promise, now, by.name
     session.add(use)
     session.flush()
-    audit.record(session, "lever_use.added", use, by=by, now=now, location_id=location_id, place_id=place_id)
+    audit.record(session, "lever_use.added", use, by=by, now=now, location_id=location_id, place_id=use.place_id)
     return use
 
 

@@ -13,7 +13,6 @@ from scheduler.services import access_requests, availability, practice
 from scheduler.timeline import CELL, DAY, local_date, zone_of
 
 DAYS = 7
-PACE_DAYS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def ahead(session: Session, appointment_type_id: int, *, now: datetime) -> list[
     """The outlook of every place that is open online, by name. Four queries at any size; raises Invalid."""
     terms, runs = availability.free_runs(session, appointment_type_id, now + (DAYS + 2) * DAY, now=now)
     places = practice.online_locations(session)
-    made = access_requests.met(session, appointment_type_id, since=now - PACE_DAYS * DAY, until=now)
+    paces = access_requests.paces(session, appointment_type_id, now=now)
     by_place: dict[int, list[tuple[datetime, int]]] = defaultdict(list)
     for place_id, first, cells in runs:
         by_place[place_id].append((first, cells))
@@ -58,7 +57,7 @@ def ahead(session: Session, appointment_type_id: int, *, now: datetime) -> list[
         Outlook(
             place,
             _left(by_place[place.id], place, terms.kind.cells, now),
-            made[place.id].booked / PACE_DAYS if place.id in made else 0.0,
+            paces[place.id],
         )
         for place in places
     ]

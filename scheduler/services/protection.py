@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Select, TextClause, bindparam, case, func, literal_column, select, text, update
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ from scheduler.models import (
     Appointment,
     AppointmentType,
     ClinicPolicy,
+    LetGoDay,
     Location,
     ProtectionLevel,
     Slot,
@@ -103,6 +104,18 @@ class Cell(NamedTuple):
     protected: bool
 
 
+class Somewhere(Protocol):
+    """A cell of a therapist."""
+
+    @property
+    def therapist_id(self) -> int: ...
+    @property
+    def starts_at(self) -> datetime: ...
+
+
+C = TypeVar("C", bound=Somewhere)
+
+
 class Astray(NamedTuple):
     """Cells of somebody at a place that are kept back, although no visit of the goal's kind may be there."""
 
@@ -139,7 +152,7 @@ def suggestions(session: Session, *, now: datetime) -> dict[int, Suggestion]:
 def decide(session: Session, location_id: int, said: Suggestion, *, now: datetime) -> None:
     """Put into force what the rule said of a location, unless that was done today or a number is pinned."""
     place = session.get_one(Location, location_id)
-    row, today = _locked(session, place, now), local_date(now, zone_of(place.time_zone))
+    row, today = locked(session, place, now), local_date(now, zone_of(place.time_zone))
     if row.decided_on >= today:
         return
     before = row.level
@@ -158,7 +171,7 @@ def change(
     if details.least > details.most:
         raise Invalid("least", "The floor is above the ceiling.")
     place = edits.found(session, Location, location_id)
-    row = _locked(session, place, now)
+    row = locked(session, place, now)
     before = ProtectionDetails.of(row)
     edits.require_seen(before, seal)
     if before == details:
@@ -247,7 +260,7 @@ def let_go(session: Session, one: Astray, *, now: datetime) -> int:
         Slot.starts_at > availability.release(practice.policy(session), now),
     )
     cells = [Cell(one.therapist_id, starts_at, True, kept_back) for starts_at, kept_back in session.execute(kept)]
-    _mark(session, cells)
+    mark(session, cells)
     return len(cells)
 
 
@@ -267,15 +280,20 @@ def work(session: Session, *, now: datetime) -> list[Step]:
     kind = practice.goal_type(practice.appointment_types(session))
     if kind is None:
         return []
-    offering, steps = practice.offering(session), list[Step]()
+    offering, steps, free = practice.offering(session), list[Step](), days_let_go(session, now=now)
     places = {place.id: place for place in practice.locations(session)}
-    for location_id, rows in groupby(_suspects(session, kind, places, now), key=lambda row: row[0]):
+    for location_id, rows in groupby(_suspects(session, kind, places, free, now), key=lambda row: row[0]):
         days, place = [day for _, day in rows], places[location_id]
         level = session.get_one(ProtectionLevel, location_id).level
         for first in range(0, len(days), DAYS_A_STEP):
             some = days[first : first + DAYS_A_STEP]
             found = _cells(session, place, some, kind, offering)
-            differ = tuple(day for day in some if _differ(found[day], chosen(found[day], place.id, level, kind.cells)))
+            differ = tuple(
+                day
+                for day in some
+                for visits in [0 if (place.id, day) in free else level]
+                if _differ(found[day], chosen(found[day], place.id, visits, kind.cells))
+            )
             if differ:
                 steps.append(Step(location_id, differ))
     return steps
@@ -290,20 +308,27 @@ def keep_back(session: Session, step: Step, *, now: datetime) -> int:
     place = session.get_one(Location, step.location_id)
     if kind is None:
         return 0
-    slots.lock(session, _people(session, place.id))
+    slots.lock(session, people(session, place.id))
     level = session.get_one(ProtectionLevel, place.id, populate_existing=True).level
+    free = days_let_go(session, now=now)
     zone, release = zone_of(place.time_zone), availability.release(practice.policy(session), now)
     days = [day for day in step.days if first_instant(day, 0, zone) > release]
     found = _cells(session, place, days, kind, practice.offering(session))
     wrong = [
         cell
         for day in days
-        for wanted in [chosen(found[day], place.id, level, kind.cells)]
+        for wanted in [chosen(found[day], place.id, 0 if (place.id, day) in free else level, kind.cells)]
         for cell in found[day]
         if _is_wrong(cell, wanted)
     ]
-    _mark(session, wrong)
+    mark(session, wrong)
     return len(wrong)
+
+
+def days_let_go(session: Session, *, now: datetime) -> set[tuple[int, date]]:
+    """The local days, of those that are not over anywhere, on which a location keeps nothing back."""
+    ahead = select(LetGoDay.location_id, LetGoDay.day).where(LetGoDay.day >= now.date() - DAY)
+    return {(location_id, day) for location_id, day in session.execute(ahead)}
 
 
 def chosen(cells: Iterable[Cell], location_id: int, level: int, needed: int) -> set[tuple[int, datetime]]:
@@ -313,11 +338,11 @@ def chosen(cells: Iterable[Cell], location_id: int, level: int, needed: int) -> 
     stays as far as it can; what is added is spread over the therapists and the day (`access_rules.keep_back`).
     """
     day = sorted(cells)
-    room = sum(len(_starts(run, needed)) for run in _runs(day))
+    room = sum(len(_starts(run, needed)) for run in runs(day))
     wanted = min(level, room // ONE_IN)
     kept = [
         SlotName(start.therapist_id, location_id, start.starts_at)
-        for run in _runs([cell for cell in day if cell.free and cell.protected])
+        for run in runs([cell for cell in day if cell.free and cell.protected])
         for start in _starts(run, needed)
     ]
     if len(kept) > wanted:
@@ -326,7 +351,7 @@ def chosen(cells: Iterable[Cell], location_id: int, level: int, needed: int) -> 
     left = [cell for cell in day if cell.free and (cell.therapist_id, cell.starts_at) not in taken]
     starts = [
         SlotName(cell.therapist_id, location_id, cell.starts_at)
-        for run in _runs(left)
+        for run in runs(left)
         for cell in run[: max(len(run) - needed + 1, 0)]
     ]
     more = access_rules.keep_back(starts, wanted - len(kept), needed, kept=kept)
@@ -343,7 +368,7 @@ def _settle(session: Session, row: ProtectionLevel, said: Suggestion, pinned: in
     session.flush()
 
 
-def _locked(session: Session, place: Location, now: datetime) -> ProtectionLevel:
+def locked(session: Session, place: Location, now: datetime) -> ProtectionLevel:
     """The row of a location, made where it is not there yet, kept from changing until the transaction ends."""
     yesterday = local_date(now, zone_of(place.time_zone)) - DAY  # nothing has been decided yet
     counts = {"least": LEAST, "most": MOST, "suggested": 0, "days": 0, "level": 0}
@@ -383,7 +408,7 @@ def _visits_a_day(session: Session, place: Location, kind: AppointmentType, now:
     offering, start = practice.offering(session), next_cell(now)
     stretches = [
         stretch
-        for stretch in planned_time(session, _people(session, place.id), start, start + PLANNED)
+        for stretch in planned_time(session, people(session, place.id), start, start + PLANNED)
         if stretch.location_id == place.id and offering.allows(kind.id, stretch.therapist_id, place.id)
     ]
     starts = access_rules.empty_plan_starts(stretches, kind.cells, needling=kind.includes_needling)
@@ -393,7 +418,11 @@ def _visits_a_day(session: Session, place: Location, kind: AppointmentType, now:
 
 
 def _suspects(
-    session: Session, kind: AppointmentType, places: dict[int, Location], now: datetime
+    session: Session,
+    kind: AppointmentType,
+    places: dict[int, Location],
+    free: Collection[tuple[int, date]],
+    now: datetime,
 ) -> Iterator[tuple[int, date]]:
     """The days that do not keep back as many cells as are in force and could, or keep back more."""
     in_force = {row.location_id: row.level for row in levels(session).values() if row.location_id in places}
@@ -406,9 +435,10 @@ def _suspects(
     ]
     dialect = session.get_bind().dialect.name
     for place_id, number, kept, room in session.execute(_kept_by_day(kind.cells, dialect), {"days": json.dumps(days)}):
-        wanted = in_force[place_id] * kind.cells
+        day = date.fromordinal(number)
+        wanted = 0 if (place_id, day) in free else in_force[place_id] * kind.cells
         if kept > wanted or kept % kind.cells or (kept < wanted and room):
-            yield place_id, date.fromordinal(number)
+            yield place_id, day
 
 
 def _days(place: Location, release: datetime, end: datetime) -> Iterator[tuple[date, datetime, datetime]]:
@@ -426,10 +456,10 @@ def _kept_by_day(needed: int, dialect: str) -> TextClause:
     return text(KEPT_BY_DAY.format(days=DAYS[dialect], k=needed)).bindparams(bindparam("days"))
 
 
-def _people(session: Session, location_id: int) -> Sequence[int]:
+def people(session: Session, location_id: int) -> Sequence[int]:
     """Who has hours at a place, and so free cells, if anybody has."""
-    people = select(WorkingHours.therapist_id).where(WorkingHours.location_id == location_id)
-    return session.scalars(people.distinct().order_by(WorkingHours.therapist_id)).all()
+    there = select(WorkingHours.therapist_id).where(WorkingHours.location_id == location_id)
+    return session.scalars(there.distinct().order_by(WorkingHours.therapist_id)).all()
 
 
 def _cells(
@@ -440,17 +470,17 @@ def _cells(
     if not days:
         return found
     zone = zone_of(place.time_zone)
-    people = [one for one in _people(session, place.id) if offering.allows(kind.id, one, place.id)]
-    for cell in session.execute(_of_people(people, place.id, kind), _bounds(days, place)):
+    givers = [one for one in people(session, place.id) if offering.allows(kind.id, one, place.id)]
+    for cell in session.execute(_of_people(givers, place.id, kind), _bounds(days, place)):
         day = local_date(cell.starts_at, zone)
         if day in days:
             found[day].append(Cell(*cell))
     return found
 
 
-def _of_people(people: Sequence[int], location_id: int, kind: AppointmentType) -> Select[int, datetime, bool, bool]:
+def _of_people(givers: Sequence[int], location_id: int, kind: AppointmentType) -> Select[int, datetime, bool, bool]:
     cells = select(Slot.therapist_id, Slot.starts_at, Slot.appointment_id.is_(None), Slot.protected).where(
-        Slot.therapist_id.in_(people),
+        Slot.therapist_id.in_(givers),
         Slot.location_id == location_id,
         Slot.starts_at >= bindparam("begins", type_=UtcDateTime()),
         Slot.starts_at < bindparam("ends", type_=UtcDateTime()),
@@ -463,16 +493,16 @@ def _bounds(days: Collection[date], place: Location) -> dict[str, datetime]:
     return {"begins": first_instant(min(days), 0, zone), "ends": first_instant(max(days) + DAY, 0, zone)}
 
 
-def _runs(cells: Iterable[Cell]) -> list[list[Cell]]:
+def runs(cells: Iterable[C]) -> list[list[C]]:
     """Cells of one therapist that follow each other, from sorted ones."""
-    runs: list[list[Cell]] = []
+    found: list[list[C]] = []
     for cell in cells:
-        last = runs[-1][-1] if runs else None
-        if last is not None and (last.therapist_id, last.starts_at + CELL) == cell[:2]:
-            runs[-1].append(cell)
+        last = found[-1][-1] if found else None
+        if last is not None and (last.therapist_id, last.starts_at + CELL) == (cell.therapist_id, cell.starts_at):
+            found[-1].append(cell)
         else:
-            runs.append([cell])
-    return runs
+            found.append([cell])
+    return found
 
 
 def _starts(run: Sequence[Cell], needed: int) -> Sequence[Cell]:
@@ -494,7 +524,7 @@ def _is_wrong(cell: Cell, wanted: set[tuple[int, datetime]]) -> bool:
     return cell.free and cell.protected != ((cell.therapist_id, cell.starts_at) in wanted)
 
 
-def _mark(session: Session, wrong: Sequence[Cell]) -> None:
+def mark(session: Session, wrong: Sequence[Cell]) -> None:
     """Turn the mark of free cells around, and recount what can be booked there."""
     if not wrong:
         return

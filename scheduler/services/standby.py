@@ -50,6 +50,7 @@ def open_day(session: Session, hours_id: int, day: date, promise: Promise, *, by
         used_by=by.name,
         starts_at=starts_at,
         ends_at=ends_at,
+        day=day,
         cells=(ends_at - starts_at) // CELL,
     )
     with consequences.weighed(session, [row.therapist_id], agreed=None, now=now):

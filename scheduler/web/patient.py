@@ -6,7 +6,7 @@ from apiflask import APIBlueprint
 from flask import render_template
 
 from scheduler.db import reading
-from scheduler.services import access_goal, claims, explainer, practice
+from scheduler.services import access_goal, access_rules, claims, explainer, practice
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.shared import shared
@@ -66,5 +66,5 @@ def contact() -> str:
 
 
 def _percent(share: float | None) -> int | None:
-    """A share in whole percent, rounded down; what is left of a whole one by binary fractions is no whole one less."""
-    return None if share is None else int(share * 100 + 1e-9)
+    """A share in whole percent, cut."""
+    return None if share is None else round(access_rules.cut(share, 2) * 100)

@@ -64,6 +64,7 @@ from scheduler.models import (
     Heartbeat,
     Hold,
     IdempotencyKey,
+    LetGoDay,
     LeverUse,
     License,
     Location,
@@ -337,9 +338,13 @@ def a_claim_change(_session: Session, n: int) -> Values:
 
 def a_lever_use(session: Session, _n: int) -> Values:
     where = {"location_id": stored(session, Location)["id"], "place_id": stored(session, Location)["id"]}
-    who = {"therapist_id": stored(session, Therapist)["id"], "used_at": NOON, "used_by": "worker"}
+    who = {"therapist_id": stored(session, Therapist)["id"], "used_at": NOON, "used_by": "worker", "day": DAY}
     what = {"lever": "standby", "promise": "missed", "cells": 1, "closed_at": None}
     return where | who | what | {"starts_at": NOON, "ends_at": NOON + QUARTER}
+
+
+def a_day_let_go(session: Session, _n: int) -> Values:
+    return {"location_id": stored(session, Location)["id"], "day": DAY, "let_go_by": "account:1", "let_go_at": NOON}
 
 
 def an_opening(session: Session, _n: int) -> Values:
@@ -424,6 +429,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Heartbeat: a_beat,
     Hold: a_hold,
     IdempotencyKey: an_idempotency_key,
+    LetGoDay: a_day_let_go,
     LeverUse: a_lever_use,
     License: a_license,
     Location: a_location,
@@ -512,6 +518,13 @@ def repeating(*columns: str) -> Write:
         session.execute(insert(model).values(**(valid(session, model) | shared)))
 
     return write
+
+
+def asking_again(session: Session, model: type[Base], good: Values) -> None:
+    """Note twice that a therapist was asked for one day at one location."""
+    same = {name: good[name] for name in ("location_id", "therapist_id", "day")}
+    for _ in range(2):
+        session.execute(insert(model).values(**(valid(session, model) | same | {"lever": "ask"})))
 
 
 def changing(**changes: Any) -> Write:  # noqa: ANN401
@@ -647,14 +660,19 @@ CASES = [
     # what was done to keep the goal
     Case("ck_lever_use_lever_known", LeverUse, adding(lever="overbook")),
     Case("ck_lever_use_promise_known", LeverUse, adding(promise="broken")),
-    Case("ck_lever_use_therapist_named", LeverUse, adding(lever="elsewhere")),
+    Case("ck_lever_use_therapist_named", LeverUse, adding(lever="elsewhere", day=None)),
+    Case("ck_lever_use_day_named", LeverUse, adding(day=None)),
+    Case("ck_lever_use_day_named", LeverUse, adding(lever="elsewhere", therapist_id=None)),
     Case("ck_lever_use_therapist_named", LeverUse, adding(therapist_id=None)),
     Case("ck_lever_use_times_in_order", LeverUse, adding(ends_at=NOON)),
     Case("ck_lever_use_cells_positive", LeverUse, adding(cells=0)),
-    Case("ck_lever_use_only_standby_closes", LeverUse, adding(lever="ask", closed_at=NOON)),
+    Case("ck_lever_use_only_what_opens_closes", LeverUse, adding(lever="ask", closed_at=NOON)),
+    Case("uq_lever_use_asked", LeverUse, asking_again),
     *(Case(f"fk_lever_use_{key}", LeverUse, adding(**{key: NOBODY})) for key in ("location_id", "place_id")),
     Case("fk_lever_use_therapist_id", LeverUse, adding(therapist_id=NOBODY)),
     Case("pk_lever_use", LeverUse, repeating("id")),
+    Case("fk_let_go_day_location_id", LetGoDay, adding(location_id=NOBODY)),
+    Case("pk_let_go_day", LetGoDay, repeating("location_id", "day")),
     *(
         Case(f"ck_{table.__tablename__}_{rule}", table, adding(**values))
         for table in (Closure, TimeOff)
@@ -1043,6 +1061,18 @@ def test_accounts_without_a_therapist_and_visits_that_did_not_move_in_are_many(d
     with reading(database) as session:
         for empty in (Account.therapist_id, Appointment.imported_as):
             assert len(session.scalars(select(empty).where(empty.is_(None))).all()) >= 2
+
+
+def test_one_day_of_standby_can_be_opened_twice_and_somebody_asked_for_many_days(database: Engine) -> None:
+    with transaction(database) as session:
+        good = stored(session, LeverUse)
+        again = {name: good[name] for name in ("location_id", "therapist_id")}
+        stored(session, LeverUse, **again)
+        for day in (DAY, DAY + timedelta(days=1)):
+            stored(session, LeverUse, **again, lever="ask", day=day)
+    with reading(database) as session:
+        whose = LeverUse.therapist_id == good["therapist_id"]
+        assert len(session.scalars(select(LeverUse.id).where(whose)).all()) == 4
 
 
 # --- what the triggers allow

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, MetaData, func, inspect, select, text, update
+from sqlalchemy import Engine, MetaData, delete, func, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,7 @@ from scheduler.models import (
     Closure,
     Heartbeat,
     Kind,
+    LetGoDay,
     LeverUse,
     Location,
     OutboxMessage,
@@ -155,6 +156,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add(AppointmentTypeTherapist(appointment_type_id=1, therapist_id=1))
         session.add(AppointmentTypeLocation(appointment_type_id=1, location_id=1))
         session.add(a_lever_use(clock.now()))
+        session.add(LetGoDay(location_id=1, day=date(2026, 11, 26), let_go_by="account:1", let_go_at=clock.now()))
         session.flush()
         session.add(StandbyOpening(working_hours_id=1, day=date(2020, 1, 1), lever_use_id=1))
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
@@ -173,12 +175,12 @@ def watch(session: Session, account_id: int, now: datetime) -> None:
     access_watch.note(session, *seen, now=now)
     word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
     session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
-    notices.owe(session, account_id, Kind.GOAL_MISSED, "1 2020-01-01", now=now)
+    notices.owe(session, account_id, Kind.GOAL_MISSED, now.isoformat(), now=now)
 
 
 def a_lever_use(now: datetime) -> LeverUse:
     where = {"location_id": 1, "place_id": 1, "therapist_id": 1, "starts_at": now, "ends_at": now + DAY}
-    return LeverUse(lever="standby", promise="missed", used_at=now, used_by="worker", cells=1, **where)
+    return LeverUse(lever="standby", promise="missed", used_at=now, used_by="worker", cells=1, day=now.date(), **where)
 
 
 def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]:
@@ -422,6 +424,70 @@ def test_hours_on_standby_go_with_their_step_and_others_stay(
     clinic.plan()
     with reading(empty) as session:
         assert {finding.violations for finding in verify.verify(session, now=clock.now())} == {0}
+
+
+def test_uses_from_before_know_their_day_and_who_was_asked_twice_is_asked_once(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    """Evening in Chicago is the next day in UTC; what was let go is no use that the older step knows."""
+    filled(empty, settings, clock, keys)
+    evening = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
+    where = {"location_id": 1, "place_id": 1, "promise": "missed", "used_by": "account:1", "cells": 4}
+    each = [
+        ("ask", 1, evening, date(2026, 11, 24)),
+        ("ask", 1, evening + timedelta(hours=6), date(2026, 11, 25)),
+        ("release", 1, evening, date(2026, 11, 24)),
+        ("elsewhere", None, evening, None),
+    ]
+    with transaction(empty) as session:
+        session.execute(delete(StandbyOpening))
+        session.execute(delete(LeverUse))
+        for lever, who, at, day in each:
+            times = {"used_at": at, "starts_at": at, "ends_at": at + timedelta(hours=1)}
+            session.add(LeverUse(lever=lever, therapist_id=who, day=day, **times, **where))
+    down(empty, "0016")
+    again = "INSERT INTO lever_use ({0}) SELECT {0} FROM lever_use WHERE lever = 'ask'".format(
+        "lever, promise, location_id, place_id, therapist_id, used_at, used_by, starts_at, ends_at, cells"
+    )
+    with empty.begin() as connection:
+        connection.execute(text(again))
+    up(empty)
+    with reading(empty) as session:
+        left = session.execute(select(LeverUse.lever, LeverUse.day).order_by(LeverUse.id)).all()
+        assert sorted(map(tuple, left), key=str) == [
+            ("ask", date(2026, 11, 24)),
+            ("ask", date(2026, 11, 25)),
+            ("elsewhere", None),
+        ]
+        assert session.scalars(select(LetGoDay)).all() == []
+
+
+def test_letters_about_the_goal_that_are_owed_become_one_of_their_moment(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    clinic = filled(empty, settings, clock, keys)
+    second = clinic.add_location("Chatham")
+    with transaction(empty) as session:
+        word = {"kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY, "goal_hours": 48}
+        session.add(AccessWord(location_id=second, at=clock.now(), said_at=clock.now(), **word))
+
+    def letters() -> list[tuple[str | None, str, str | None]]:
+        columns = OutboxMessage.about, OutboxMessage.status, OutboxMessage.reason
+        with reading(empty) as session:
+            found = session.execute(select(*columns).where(OutboxMessage.kind == Kind.GOAL_MISSED)).all()
+        return sorted(map(tuple, found))  # type: ignore[arg-type]
+
+    moment = clock.now().isoformat()
+    down(empty, "0016")
+    assert letters() == [("1 2020-01-01", "owed", None)]
+    with transaction(empty) as session:
+        (account_id,) = session.scalars(select(Account.id))
+        notices.owe(session, account_id, Kind.GOAL_MISSED, f"{second} 2020-01-01", now=clock.now())
+    up(empty)
+    assert letters() == [
+        (f"{second} 2020-01-01", "suppressed", "told in another letter"),
+        (moment, "owed", None),
+    ]
 
 
 def test_models_and_migrations_agree(empty: Engine) -> None:

@@ -32,6 +32,53 @@ SIX = (date(2027, 1, 1), date(2027, 5, 31), date(2027, 7, 5), date(2027, 9, 6), 
 ELEVEN = (*SIX, date(2027, 1, 18), date(2027, 2, 15), date(2027, 6, 18), date(2027, 10, 11), date(2027, 11, 11))
 
 
+# --- what is foreseen
+
+
+@given(
+    free=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 400)), max_size=25, unique=True),
+    pace=st.sampled_from([0, 0.3, 1, 2.5, 9]),
+    cells=st.integers(1, 5),
+    notice=st.integers(0, 12),
+)
+def test_what_is_foreseen_is_what_a_walk_through_the_quarter_hours_finds(
+    free: list[tuple[int, int]], pace: float, cells: int, notice: int
+) -> None:
+    """Whoever asks takes the soonest visit that is left; looked at in the middle of each quarter hour."""
+    now = datetime(2027, 5, 3, 15, 0, tzinfo=UTC)
+    starts = [SlotName(who, 1, now + number * QUARTER) for who, number in free]
+    reach = {"notice": notice * QUARTER, "goal": GOAL}
+    found = access_rules.foreseen(
+        1, starts, sorted(one.starts_at for one in starts), cells, pace=pace, now=now, **reach
+    )
+    left = list(access_rules.back_to_back_starts(starts, cells))
+    assert sorted(at for visit in left for at in visit) == sorted(one.starts_at for one in starts)
+    assert all(visit[-1] - visit[0] < cells * QUARTER for visit in left)
+    asked = [now + number * DAY / pace for number in range(1, int(pace * 3) + 1)] if pace else []
+    for number in range(access_rules.FORESEEN // QUARTER):
+        middle = now + number * QUARTER + QUARTER / 2
+        while asked and asked[0] <= middle:
+            at = asked.pop(0)
+            for visit in sorted(left, key=lambda visit: visit[0]):
+                if visit[-1] >= at + notice * QUARTER:
+                    left.remove(visit)
+                    break
+        kept = any(middle + notice * QUARTER <= start <= middle + GOAL for visit in left for start in visit)
+        if not any(abs(at - middle) < QUARTER for at in asked):
+            assert any(miss.begins_at < middle < miss.ends_at for miss in found) == (not kept)
+
+
+# --- shares
+
+
+@given(st.integers(1, 3000).flatmap(lambda whole: st.tuples(st.integers(0, whole), st.just(whole))), st.integers(1, 3))
+def test_a_share_is_cut_to_the_digits_that_are_shown(counts: tuple[int, int], digits: int) -> None:
+    part, whole = counts
+    shown = round(access_rules.cut(part / whole, digits) * 10**digits)
+    assert shown == part * 10**digits // whole
+    assert access_rules.cut(part / whole, digits) == shown / 10**digits
+
+
 # --- a clinic, and the recount that knows nothing of intervals
 
 
@@ -292,6 +339,9 @@ def test_two_open_days_end_with_the_second_one_after_today(zone: ZoneInfo, asked
     assert access_rules.open_dates(starts, zone) == dates
     assert access_rules.open_days_deadline(now, dates, zone, goal_hours=48) == datetime.fromisoformat(until)
     assert access_rules.open_days_deadline(now, dates[:5], zone, goal_hours=48) is None
+    fridays = [day for day in dates if day.weekday() == 4]
+    assert access_rules.open_days_deadline(now, fridays, zone, goal_hours=48) is None
+    assert access_rules.open_days_deadline(now, fridays, zone, goal_hours=24) is not None
 
 
 @settings(max_examples=200, deadline=None)
@@ -307,9 +357,11 @@ def test_open_days_are_never_stricter_than_the_clock_but_for_its_change(
     dates = [SPRING + day * DAY for day in sorted(days)]
     now = first_instant(SPRING, 0, zone) + minute * MINUTE
     until = access_rules.open_days_deadline(now, dates, zone, goal_hours=goal_hours)
-    nth = [day for day in dates if day > now.astimezone(zone).date()]
+    today = now.astimezone(zone).date()
+    nth = [day for day in dates if today < day <= today + 7 * DAY]  # five days at most
     if until is None:
         assert len(nth) * 24 < goal_hours
+        assert not access_rules.within_open_days(now, None)
     else:
         assert until - now > (goal_hours - 1) * HOUR
         assert (until - MINUTE).astimezone(zone).date() == nth[-(-goal_hours // 24) - 1]

@@ -14,6 +14,7 @@ from scheduler.models import (
     AccessWatch,
     AccessWord,
     Account,
+    AccountLocation,
     AppointmentType,
     Closure,
     Kind,
@@ -23,9 +24,9 @@ from scheduler.models import (
     Reason,
     Role,
 )
-from scheduler.services import access_watch, letters
-from scheduler.services.access_watch import Ahead, Alert, Latch, Look, Miss, Reach, State, step
-from scheduler.services.availability import Place
+from scheduler.services import access_requests, access_rules, access_watch, letters
+from scheduler.services.access_watch import Alert, Latch, Look, MissedAt, State, step
+from scheduler.services.availability import Place, SlotName
 from scheduler.services.letters import StaffLetter
 from scheduler.timeline import DAY, zone_of
 from scheduler.worker import Worker
@@ -36,9 +37,9 @@ from tests.web.staff import an_account
 MINUTE = timedelta(minutes=1)
 NOW = at("2026-11-23T15:00:00+00:00")  # Monday, 9:00 in Chicago
 CHICAGO = zone_of("America/Chicago")
-REACH = Reach(HOUR, 48 * HOUR)
+NOTICE, GOAL = HOUR, 48 * HOUR
 PLACE = Place(1, "Springfield", "", "America/Chicago", "", "")
-FULL, WEEKEND = Miss(NOW, Reason.CAPACITY), Miss(NOW, Reason.STRUCTURAL, 0)
+FULL, WEEKEND = MissedAt(NOW, Reason.CAPACITY), MissedAt(NOW, Reason.STRUCTURAL, 0)
 KEPT = State(Latch(False, NOW), False, Latch(False, NOW), False, frozenset())
 Said = list[tuple[str, int]]
 
@@ -46,7 +47,9 @@ Said = list[tuple[str, int]]
 # --- a state and a look: what is said
 
 
-def told(readings: list[tuple[Miss | None, list[Miss]]], every: timedelta = 10 * MINUTE, since: datetime = NOW) -> Said:
+def told(
+    readings: list[tuple[MissedAt | None, list[MissedAt]]], every: timedelta = 10 * MINUTE, since: datetime = NOW
+) -> Said:
     """What is said of looks that follow each other, and at which of them; at most one of a kind a local day."""
     state, said = KEPT, dict[date, set[Kind]]()
     found = []
@@ -61,11 +64,11 @@ def told(readings: list[tuple[Miss | None, list[Miss]]], every: timedelta = 10 *
     return found
 
 
-def missed(count: int, miss: Miss = FULL) -> list[tuple[Miss | None, list[Miss]]]:
+def missed(count: int, miss: MissedAt = FULL) -> list[tuple[MissedAt | None, list[MissedAt]]]:
     return [(miss, [])] * count
 
 
-def kept(count: int, *foreseen: Miss) -> list[tuple[Miss | None, list[Miss]]]:
+def kept(count: int, *foreseen: MissedAt) -> list[tuple[MissedAt | None, list[MissedAt]]]:
     return [(None, list(foreseen))] * count
 
 
@@ -130,7 +133,7 @@ def test_a_foreseen_gap_of_every_week_is_told_once_and_hides_nothing_else() -> N
 
 
 def test_during_a_miss_none_is_foreseen() -> None:
-    looks: list[tuple[Miss | None, list[Miss]]] = [(FULL, [replace(FULL, at=NOW + DAY)])]
+    looks: list[tuple[MissedAt | None, list[MissedAt]]] = [(FULL, [replace(FULL, at=NOW + DAY)])]
     assert told(looks * 50) == [("goal-missed", 3)]
 
 
@@ -143,9 +146,12 @@ def starts(*days: int, opens: int = 8, hours: int = 10) -> list[datetime]:
     return [midnight + day * DAY + (opens + hour) * HOUR for day in days for hour in range(hours)]
 
 
-def foreseen(planned: list[datetime], free: list[datetime], pace: float = 0, now: datetime = NOW) -> list[Miss]:
-    ahead = Ahead(planned, [start for start in free if start >= now + HOUR], pace)
-    return access_watch.foresee(ahead, REACH, CHICAGO, now=now)
+def foreseen(planned: list[datetime], free: list[datetime], pace: float = 0, now: datetime = NOW) -> list[MissedAt]:
+    """Of hour-long visits of which one therapist each has room."""
+    starts = [SlotName(number, 1, start) for number, start in enumerate(free) if start >= now + NOTICE]
+    reach = {"notice": NOTICE, "goal": GOAL}
+    misses = access_rules.foreseen(1, starts, planned, 4, pace=pace, now=now, **reach)
+    return access_watch.told_ahead(misses, planned, GOAL, CHICAGO)
 
 
 WEEKDAYS = starts(*range(5), *range(7, 12))
@@ -160,14 +166,14 @@ def test_a_weekend_without_hours_is_foreseen_as_the_gap_before_monday() -> None:
     wednesday = NOW + 2 * DAY
     (miss,) = foreseen(WEEKDAYS, WEEKDAYS, now=wednesday)
     assert (miss.reason, miss.gap) == (Reason.STRUCTURAL, 0)
-    assert miss.at == at("2026-11-27T23:00:00+00:00")  # Friday 17:00: the last start is too near
+    assert miss.at == at("2026-11-27T22:00:00+00:00")  # Friday 16:00: from then on the last start is too near
 
 
 def test_days_that_are_booked_out_are_foreseen() -> None:
     free = [start for start in WEEKDAYS if not starts(2)[0] <= start <= starts(4)[-1]]  # Wednesday to Friday
     misses = foreseen(WEEKDAYS, free)
     assert (misses[0].reason, misses[0].gap) == (Reason.CAPACITY, None)
-    assert starts(1)[-1] - HOUR < misses[0].at <= starts(1)[-1]  # once the last of Tuesday is too near
+    assert misses[0].at == starts(1)[-1] - HOUR  # once the last of Tuesday is too near
 
 
 def test_the_pace_says_when_what_is_left_runs_out() -> None:
@@ -238,16 +244,15 @@ def test_a_miss_is_told_when_it_begins_and_ends_with_its_reason(
     notice(clinic, 3)
     begun = clock.at
     assert ticks(clinic, clock) == []
-    missed = (admin.id, "goal-missed", "1 2026-11-23")
-    assert ticks(clinic, clock, 31) == [missed]
+    assert ticks(clinic, clock, 31) == [missed := (admin.id, "goal-missed", clock.at.isoformat())]
     assert ticks(clinic, clock, 5) == [missed]
     with transaction(clinic.engine) as session:
         message_id = session.scalars(select(OutboxMessage.id)).one()
         found = letters.current(session, message_id, keys=clinic.keys, now=clock.at)
     assert isinstance(found, StaffLetter)
-    assert found.alert == Alert(1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)
+    assert found.alerts == [Alert(Kind.GOAL_MISSED, 1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)]
     notice(clinic, 0)
-    assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", "1 2026-11-23"), missed]
+    assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", clock.at.isoformat()), missed]
     with reading(clinic.engine) as session:
         (word,) = session.scalars(select(AccessWord).where(AccessWord.kind == Kind.GOAL_KEPT))
         assert (word.reason, word.at, word.said_at) == (None, clock.at - 61 * MINUTE, clock.at)
@@ -284,7 +289,7 @@ def test_the_pace_of_four_weeks_is_that_of_new_patients(
     clinic.book(str(offers[9].slot))
     (look,) = looked(clinic)
     assert look.foreseen == []
-    monkeypatch.setattr(access_watch, "PACE_DAYS", 1 / 40)  # as if forty had booked a day
+    monkeypatch.setattr(access_requests, "PACE_DAYS", 1 / 40)  # as if forty had booked a day
     (look,) = looked(clinic)
     assert [miss.reason for miss in look.foreseen] == [Reason.CAPACITY]
 
@@ -302,10 +307,70 @@ def test_word_goes_to_who_administers_the_location_or_all(
     change(clinic, update(Account).where(Account.id == gone.id).values(active=False))
     close_until_wednesday(clinic)
     clinic.plan()
-    assert [(who, what) for who, _, what in ticks(clinic, clock, 31)] == [
-        (admin.id, "1 2026-11-23"),
-        (near.id, "1 2026-11-23"),
+    assert [who for who, _, _ in ticks(clinic, clock, 31)] == [admin.id, near.id]
+
+
+def alerts(clinic: Clinic) -> list[tuple[int | None, str, list[tuple[str, str]]]]:
+    """What each letter that is owed tells of which place."""
+    found = []
+    with transaction(clinic.engine) as session:
+        for row in session.scalars(select(OutboxMessage).where(OutboxMessage.account_id.is_not(None))):
+            letter = letters.current(session, row.id, keys=clinic.keys, now=clinic.clock.now())
+            assert isinstance(letter, StaffLetter)
+            found.append((row.account_id, row.kind, [(alert.place, alert.kind.value) for alert in letter.alerts]))
+    return sorted(found)
+
+
+def test_a_holiday_at_many_places_is_one_letter_a_person(
+    clinic: Clinic, clock: FixedClock, admin: Account, engine: Engine
+) -> None:
+    places = [clinic.add_location(f"Place {number:02}") for number in range(49)]
+    for place in places:
+        clinic.add_hours(clinic.add_therapist(f"T{place}"), place)
+    near = an_account(engine, clock, Role.ADMIN, email="near@clinic.example", locations=[1, places[0]])
+    days = {"starts_on": date(2026, 11, 23), "ends_on": date(2026, 11, 25), "starts_minute": 0, "ends_minute": 1440}
+    with transaction(engine) as session:
+        session.add_all(Closure(location_id=place, reason="Holiday", **days) for place in (1, *places))
+    clinic.plan()
+    assert [(who, kind) for who, kind, _ in ticks(clinic, clock, 31, 5, 5)] == [
+        (admin.id, "goal-missed"),
+        (near.id, "goal-missed"),
     ]
+    names = [*(f"Place {number:02}" for number in range(49)), "Springfield"]
+    assert alerts(clinic) == [
+        (admin.id, "goal-missed", [(name, "goal-missed") for name in names]),
+        (near.id, "goal-missed", [("Place 00", "goal-missed"), ("Springfield", "goal-missed")]),
+    ]
+
+
+def test_what_begins_and_ends_together_is_one_letter_by_its_gravest_word(
+    clinic: Clinic, clock: FixedClock, admin: Account, engine: Engine
+) -> None:
+    other = clinic.add_location("Chatham")
+    clinic.add_hours(clinic.add_therapist("Ben Brown"), other)
+    clinic.plan()
+    near = an_account(engine, clock, Role.ADMIN, email="near@clinic.example", locations=[1])
+    plain = looked(clinic)
+
+    def note(*missed: int) -> None:
+        looks = [replace(one, missed=FULL if one.location.id in missed else None, foreseen=[]) for one in plain]
+        with transaction(engine) as session:
+            access_watch.note(session, session.get_one(AppointmentType, 1), looks, now=clock.at)
+
+    for minutes, missed in ((0, [1]), (31, [1]), (1, [other]), (61, [other])):
+        clock.at += minutes * MINUTE
+        note(*missed)
+    assert alerts(clinic) == [
+        (admin.id, "goal-missed", [("Chatham", "goal-missed"), ("Springfield", "goal-kept")]),
+        (admin.id, "goal-missed", [("Springfield", "goal-missed")]),
+        (near.id, "goal-kept", [("Springfield", "goal-kept")]),
+        (near.id, "goal-missed", [("Springfield", "goal-missed")]),
+    ]
+    change(clinic, delete(AccountLocation).where(AccountLocation.account_id == near.id))
+    with transaction(engine) as session:
+        (first,) = session.scalars(select(OutboxMessage.id).where(OutboxMessage.kind == Kind.GOAL_KEPT))
+        told = letters.current(session, first, keys=clinic.keys, now=clock.at)
+    assert told == "nothing was said of the goal there"
 
 
 def test_a_gap_is_told_again_once_the_hours_have_changed(clinic: Clinic, clock: FixedClock, admin: Account) -> None:

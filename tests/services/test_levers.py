@@ -20,10 +20,20 @@ from scheduler.models import (
     License,
     Location,
     Promise,
+    Reason,
     Role,
     WorkingHours,
 )
-from scheduler.services import hours, lever_uses, levers, standby, time_away
+from scheduler.services import (
+    access_requests,
+    access_rules,
+    access_watch,
+    hours,
+    lever_uses,
+    levers,
+    standby,
+    time_away,
+)
 from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.hours import HoursDetails
 from scheduler.services.lever_uses import Use
@@ -125,6 +135,44 @@ def test_nights_that_no_hours_reach_are_not_foreseen_as_misses(clinic: Clinic, c
         Promise.MISSED,
         [Miss(MAIN, Cause.STRUCTURAL, friday, at("2026-11-28T14:00+00:00"))],
     )
+
+
+@pytest.mark.parametrize("booked", ["nothing", "all of two days", "half of all"])
+@pytest.mark.parametrize("hours", range(0, 7 * 24, 17))
+def test_the_page_tells_each_miss_that_a_letter_speaks_of(
+    clinic: Clinic, clock: FixedClock, booked: str, hours: int
+) -> None:
+    """Whatever is booked and whenever: the first one for want of times, and the first for want of hours."""
+    clock.at += hours * HOUR + timedelta(minutes=7)
+    if booked == "all of two days":
+        fill(clinic, clock.at + 72 * HOUR)
+    if booked == "half of all":
+        for offer in clinic.offers(location_id=MAIN, to=clock.at + 6 * DAY)[::8]:
+            clinic.book(str(offer.slot))
+    need = proposed(clinic).need
+    with reading(clinic.engine) as session:
+        seen = access_watch.look(session, now=clock.at)
+    assert seen is not None
+    (look,) = (one for one in seen[1] if one.location.id == MAIN)
+    told = {(miss.cause is Cause.CAPACITY): miss.begins_at for miss in reversed([*need.misses])}
+    if need.gap is not None:
+        told.setdefault(False, need.gap.begins_at)
+    letters = {(miss.reason == Reason.CAPACITY): miss.at for miss in reversed(look.foreseen)}
+    assert told == letters
+    assert (need.promise is Promise.MISSED) == (look.missed is not None)
+
+
+def test_new_patients_who_are_expected_are_told_of_and_open_no_hours(
+    clinic: Clinic, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic.add_hours(1, MAIN, range(5), 18 * 60, 20 * 60, standby=True, opens_by_rule=True)
+    clinic.plan()
+    clinic.book(str(clinic.offers(location_id=MAIN)[-1].slot))
+    assert proposed(clinic).need.promise is Promise.KEPT
+    monkeypatch.setattr(access_requests, "PACE_DAYS", 1 / 40)  # as if forty had booked a day
+    need = proposed(clinic).need
+    assert (need.promise, need.misses[0].cause) == (Promise.FORESEEN, Cause.CAPACITY)
+    assert tick(clinic) == 0
 
 
 # --- each lever gives what it says
@@ -312,7 +360,7 @@ def a_scene(now: datetime) -> Scene:
     """Of nothing but its moment, its notice and its goal."""
     nothing: dict[int, Sequence[tuple[datetime, datetime]]] = {}
     rest = {"kind": AppointmentType(minutes=60, buffer_minutes=0), "places": {}, "offering": None, "shifts": []}
-    lists = {"empty": [], "free": [], "standby": [], "offered": {}, "working": nothing, "taken": nothing}
+    lists = {"empty": [], "free": [], "standby": [], "offered": {}, "working": nothing, "taken": nothing, "paces": {}}
     return Scene(now, HOUR, 48 * HOUR, now + 90 * DAY, **rest, **lists)  # type: ignore[arg-type]
 
 
@@ -327,7 +375,7 @@ def test_nothing_is_opened_in_vain_and_nothing_left_that_could_mend(
     now = at("2026-11-23T15:00+00:00")
     scene = a_scene(now)
     starts, added = [now + n * CELL for n in sorted(free)], [[now + n * CELL for n in sorted(one)] for one in gains]
-    period = (now, now + levers.FORESEEN)
+    period = (now, now + access_rules.FORESEEN)
     missed = scene.misses(starts, period)
     cause = Cause.STRUCTURAL if structural else Cause.CAPACITY
     need = Need(Promise.MISSED, [Miss(1, cause, *one) for one in missed if not structural or one[0] == now], period)
@@ -340,7 +388,7 @@ def test_nothing_is_opened_in_vain_and_nothing_left_that_could_mend(
             (one.begins_at, one.ends_at if cause is Cause.CAPACITY else min(one.ends_at, now + CELL))
             for one in need.misses
         ]
-        middles = (now + n * CELL + CELL / 2 for n in range(levers.FORESEEN // CELL))
+        middles = (now + n * CELL + CELL / 2 for n in range(access_rules.FORESEEN // CELL))
         bad = (
             moment
             for moment in middles

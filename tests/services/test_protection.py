@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
@@ -26,65 +26,18 @@ from scheduler.models import (
     Slot,
     Therapist,
 )
-from scheduler.services import access_goal, availability, booking, desk, edits, outlook, protection, verify
-from scheduler.services.audit import Actor
+from scheduler.services import access_goal, availability, booking, desk, edits, outlook, protection
 from scheduler.services.availability import Bookable, SlotName
 from scheduler.services.booking import BookForPatient
 from scheduler.services.edits import ChangedMeanwhile
 from scheduler.services.holds import Keeper
 from scheduler.services.protection import Cell, ProtectionDetails
 from scheduler.services.reasons import Question, Reason, why
-from scheduler.timeline import CELL, DAY, first_instant, local_date, zone_of
+from scheduler.timeline import CELL, DAY, first_instant, local_date
 from tests.clinic import HOUR, Clinic, rows
+from tests.keeping import ADMIN, CHICAGO, GOAL, INSTANT, Key, by_day, first_kept, kept, level_of, pin
 from tests.server import at_once
 from tests.services.test_queries import LOCATIONS, THERAPISTS, grow, plans, statements, walks_whole
-
-CHICAGO = zone_of("America/Chicago")
-GOAL = 48 * HOUR
-INSTANT = timedelta(microseconds=1)
-ADMIN = Actor("account:1", "192.0.2.1")
-Key = tuple[int, datetime]
-
-
-def kept(engine: Engine, *, free: bool = True) -> set[Key]:
-    """The cells that are kept back; those only that nobody has, unless said."""
-    with reading(engine) as session:
-        cells = select(Slot.therapist_id, Slot.starts_at).where(Slot.protected)
-        cells = cells.where(Slot.appointment_id.is_(None)) if free else cells
-        return {(therapist_id, starts_at) for therapist_id, starts_at in session.execute(cells)}
-
-
-def by_day(cells: set[Key]) -> dict[date, int]:
-    days = [local_date(starts_at, CHICAGO) for _, starts_at in cells]
-    return {day: days.count(day) for day in days}
-
-
-def pin(clinic: Clinic, level: int | None, location_id: int = 1, *, least: int = 0, most: int = 4) -> None:
-    """Pin a number, or take the pin away, and let the worker follow."""
-    with transaction(clinic.engine) as session:
-        _, shown = protection.place_and_details(session, location_id)
-        details = ProtectionDetails(least, most, level)
-        now = clinic.clock.now()
-        protection.change(session, location_id, details, seal=edits.seal_of(shown), by=ADMIN, now=now)
-    clinic.protect()
-
-
-def level_of(clinic: Clinic, location_id: int = 1) -> ProtectionLevel:
-    with reading(clinic.engine) as session:
-        return session.get_one(ProtectionLevel, location_id)
-
-
-def violations(clinic: Clinic) -> dict[str, int]:
-    with reading(clinic.engine) as session:
-        found = verify.verify(session, now=clinic.clock.now())
-        return {one.rule: one.violations for one in found if one.violations}
-
-
-def first_kept(clinic: Clinic) -> SlotName:
-    """The first start of which every cell is kept back."""
-    therapist_id, starts_at = min(kept(clinic.engine), key=lambda cell: cell[1])
-    return SlotName(therapist_id, 1, starts_at)
-
 
 # --- how many
 
@@ -106,7 +59,7 @@ def test_each_day_that_is_not_being_released_keeps_back_as_many_visits(clinic: C
     with reading(clinic.engine) as session:
         planned = {local_date(at, CHICAGO) for at in session.scalars(select(Slot.starts_at))}
     assert days.keys() == {day for day in planned if first_instant(day, 0, CHICAGO) > release}
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_doing_it_again_changes_nothing(clinic: Clinic) -> None:
@@ -185,7 +138,7 @@ def test_a_number_can_be_pinned_and_unpinned(clinic: Clinic, clock: FixedClock) 
     assert {(event.action, event.actor) for event in noted} == {("protection_level.changed", ADMIN.name)}
     changes = [event.detail for event in noted]
     assert changes == [{"pinned": pair} for pair in ([None, 1], [1, 2], [2, 1], [1, None], [None, 0])]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_floor_and_ceiling_bind_the_rule(clinic: Clinic) -> None:
@@ -247,7 +200,7 @@ def test_a_kept_time_can_be_booked_at_48_hours_sharp_and_not_before(clinic: Clin
                 assert type(refusal) is wanted, name  # noqa: PT017 which refusal it is depends on the moment
             else:
                 assert wanted is None, name
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_a_visit_that_would_run_into_a_kept_time_waits_with_it(clinic: Clinic, clock: FixedClock) -> None:
@@ -365,7 +318,7 @@ def test_turning_it_on_at_a_booked_out_clinic_touches_no_visit(clinic: Clinic, c
     pin(clinic, 4)
     assert taken() == before
     assert set(by_day(kept(clinic.engine))) & {local_date(start[0], CHICAGO) for start in before} == set()
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 @pytest.mark.parametrize("why_", ["no-kind", "not-theirs", "not-there"])
@@ -386,7 +339,7 @@ def test_what_no_visit_of_the_goal_may_have_any_more_is_let_go(clinic: Clinic, c
     clinic.protect()
     after = kept(clinic.engine)
     assert {key[0] for key in after} == ({2} if why_ == "not-theirs" else set())
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
     assert clinic.protect() == 0
 
 
@@ -407,7 +360,7 @@ def test_what_is_taken_at_short_notice_is_not_kept_back_a_second_time(clinic: Cl
     clinic.cancel(token)
     assert by_day(kept(clinic.engine))[day] == 8  # what comes back keeps its mark
     assert slot in [offer.slot for offer in clinic.offers(limit=1, from_=slot.starts_at)]
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 def test_cells_that_hours_make_anew_are_kept_back_soon_after(clinic: Clinic, clock: FixedClock) -> None:
@@ -422,7 +375,7 @@ def test_cells_that_hours_make_anew_are_kept_back_soon_after(clinic: Clinic, clo
     clinic.plan()
     clinic.protect()
     assert kept(clinic.engine) == before
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 # --- races
@@ -500,7 +453,7 @@ def test_of_a_patient_and_the_worker_one_has_the_time(clinic: Clinic) -> None:
         aside = (1, wanted.starts_at) in kept(clinic.engine)
         assert sorted(found) == sorted(["worked", "kept" if aside else "booked"])
         assert kept(clinic.engine, free=False) == kept(clinic.engine)
-    assert violations(clinic) == {}
+    assert clinic.violations() == {}
 
 
 # --- which

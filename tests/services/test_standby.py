@@ -145,6 +145,27 @@ def test_other_times_of_standby_keep_the_days_that_are_open(clinic: Clinic) -> N
     assert clinic.violations() == {}
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_hours_that_are_on_standby_no_more_have_no_opened_days(clinic: Clinic, engine: Engine, begun: bool) -> None:
+    """Put on standby again, a day of them is not open before somebody opens it; what was done stays on record."""
+    weekday, hours_id, first = (5, ON_SATURDAYS, SATURDAY) if begun else (6, ON_SATURDAYS + 1, SATURDAY + DAY)
+    if not begun:
+        clinic.add_hours(1, 1, [6], 9 * 60, 12 * 60, standby=True, valid_from=first)
+    later = first + 7 * DAY
+    for day in (first, later):
+        open_day(clinic, day, hours_id)
+    change(clinic, row_of(clinic, weekday), valid_from=later - DAY if begun else first, standby=False)
+    with reading(engine) as session:
+        left = session.scalars(select(StandbyOpening.day)).all()
+        assert left == ([first] if begun else [])  # that day is still of the hours that end after it
+        assert len(session.scalars(select(LeverUse)).all()) == 2
+    assert offered(clinic, later) == HOURLY
+    (plain,) = [shift for shift in rows(clinic) if shift.weekday == weekday and not shift.standby]
+    change(clinic, plain, valid_from=plain.valid_from, standby=True)
+    assert offered(clinic, later) == []
+    assert clinic.violations() == {}
+
+
 def test_hours_become_standby_from_a_day_on_and_can_go_while_a_day_is_open(clinic: Clinic) -> None:
     monday = SATURDAY + 2 * DAY
     change(clinic, row_of(clinic, 0), valid_from=monday, standby=True, opens_by_rule=True)

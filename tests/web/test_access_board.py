@@ -164,12 +164,31 @@ def test_what_new_patients_met_and_what_is_left(admin: FlaskClient, clinic: Clin
         clinic.book(str(offer.slot))
     section = told(admin)["Springfield"]
     assert (
-        "New patients who booked in the last 28 days: 2. Offered a start within 48 hours: 2. "
-        "Took one: 1. Offered one and chose a later one: 1."
+        "New patients of the last 28 days: offered a start within 48 hours: 100% of 2 bookings. "
+        "Took one: 50%. Offered one and chose a later one: 50%."
     ) in section.text
     rows = [[cell.text for cell in row.all("td")] for row in section.all("table")[-1].all("tr")[1:]]
     assert [row[1] for row in rows] == ["6", "9", "9", "8", "9", "0", "0", "41"]
     assert "At 0.1 new patients a day" in section.text
+
+
+def test_what_new_patients_met_is_a_table_whose_shares_are_cut(admin: FlaskClient, clinic: Clinic) -> None:
+    for place in told(admin).values():
+        assert not place.all("table", class_="met")
+    sooner, later = clinic.offers()[:2], clinic.offers()[-1]
+    for offer in (*sooner[:1], *clinic.offers()[8:9], later):
+        clinic.book(str(offer.slot))
+    for name, place in told(admin).items():
+        rows = {
+            row.one("th").text: [c.text for c in row.all("td")]
+            for row in place.one("table", class_="met").all("tr")[1:]
+        }
+        assert rows == {
+            "Offered a start within 48 hours": ["3", "100%"],
+            "Took a start within 48 hours": ["2", "66.6%"],
+            "Offered one and chose a later one": ["1", "33.3%"],
+            "All bookings": ["3", ""],
+        }, name
 
 
 def test_one_sees_one_s_own_locations_and_any_kind_for_new_patients(

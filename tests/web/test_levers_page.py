@@ -12,6 +12,7 @@ from scheduler.db import reading, transaction
 from scheduler.models import AppointmentType, LeverUse, Location, Role, Slot, StandbyOpening
 from scheduler.timeline import CELL, DAY
 from tests.clinic import HOUR, Clinic
+from tests.keeping import first_kept
 from tests.web.pages import Element, Page, after, form_of, look
 from tests.web.staff import an_account, csrf_token, signed_in
 
@@ -57,7 +58,7 @@ def test_a_location_that_needs_nothing_says_so(admin: FlaskClient) -> None:
     page = look(admin, "/admin/access").follow("What can be done: Springfield")
     assert page.heading == "What can be done: Springfield"
     assert page.main.one("p", **{"class": "big"}).text == (
-        "The goal is kept now, and by what is booked so far it is kept for 2 days."
+        "The goal is kept now, and at the pace of the last four weeks no bookings end that within 3 days."
     )
     assert list(sections(page)) == [
         "1. Offer other locations of the area first",
@@ -85,7 +86,7 @@ def test_each_lever_is_named_with_its_effect(admin: FlaskClient, full: Clinic) -
 
 def test_what_is_kept_back_is_told_with_what_letting_go_would_open(admin: FlaskClient, clinic: Clinic) -> None:
     assert clinic.protect() > 0
-    (told,) = sections(look(admin, f"{LEVERS}?location=1"))["2. Let go of what is kept back, or keep back more"]
+    told, *_ = sections(look(admin, f"{LEVERS}?location=1"))["2. Let go of what is kept back, or keep back more"]
     assert told.startswith("Kept back 2 visits of each day. Letting go gives no start within the goal's hours")
     with reading(clinic.engine) as session:
         kept = select(func.count()).where(Slot.protected, Slot.starts_at > clinic.clock.now() + 48 * HOUR)
@@ -93,6 +94,32 @@ def test_what_is_kept_back_is_told_with_what_letting_go_would_open(admin: FlaskC
     assert f"It would open {visits} visits later on, from Thursday, November 26" in told
     page = look(admin, f"{LEVERS}?location=1").follow("Change or pin it")
     assert page.heading == "Kept back for short notice: Springfield"
+
+
+def test_a_day_is_let_go_by_one_press_and_kept_back_again(
+    admin: FlaskClient, clinic: Clinic, clock: FixedClock
+) -> None:
+    clinic.protect()
+    slot, day = first_kept(clinic), "Thursday, November 26"
+    page = look(admin, f"{LEVERS}?location=1")
+    proposed = sections(page)["2. Let go of what is kept back, or keep back more"][1]
+    before = {offer.slot for offer in clinic.offers(limit=10_000)}
+    page = press(admin, page, "Let go")
+    gained = {offer.slot for offer in clinic.offers(limit=10_000)} - before
+    assert proposed == f"{day} {len(gained)} starts, 2 hours Let go: {day}"
+    assert slot in gained
+    done = sections(page)["What was done in the last 90 days"]
+    assert all(one.startswith("Let go of what was kept back, Ana Abbott, Springfield, " + day) for one in done)
+    clinic.protect()
+    page = look(admin, "/admin/access/protection")
+    assert f"Nothing is kept back on {day}: let go by Some admin (admin@clinic.example), Monday" in page.main.text
+    page = press(admin, page, "Keep the day back again")
+    assert "Nothing is kept back on" not in page.main.text
+    assert clinic.protect() > 0
+    assert slot not in {offer.slot for offer in clinic.offers(limit=10_000)}
+    taken_back = sections(look(admin, f"{LEVERS}?location=1"))["What was done in the last 90 days"][0]
+    assert "kept back again Monday, November 23" in taken_back
+    assert "Keep the day back again" not in taken_back
 
 
 def test_standby_is_opened_by_one_click_and_closed_again(
@@ -139,6 +166,8 @@ def test_who_was_asked_is_not_asked_again(admin: FlaskClient, full: Clinic, engi
         ("/1/asked/1", {"day": ""}, 422),
         ("/1/offered", {"place": "x"}, 422),
         ("/99/offered", {"place": "1"}, 404),
+        ("/1/let-go", {"day": "1"}, 422),
+        ("/99/let-go", {"day": "2026-11-26"}, 404),
     ],
 )
 def test_what_is_forged_is_refused(
@@ -158,6 +187,7 @@ def test_what_is_forged_is_refused(
         ("/standby/6/close", {"day": str(TUESDAY)}, "This day is not open."),
         ("/1/asked/1", {"day": str(TUESDAY)}, "This is not proposed any more."),
         ("/1/offered", {"place": "1"}, "This is not proposed any more."),
+        ("/1/let-go", {"day": str(TUESDAY)}, "Nothing is kept back on this day that cannot be booked already."),
     ],
 )
 def test_what_cannot_be_done_any_more_is_said(

@@ -6,19 +6,21 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading
-from scheduler.models import Role
+from scheduler.models import Appointment, Role, Status
 from scheduler.services import protection
+from scheduler.services.availability import SlotName
 from tests.clinic import Clinic, body, key
-from tests.services.test_protection import GOAL, INSTANT, first_kept, level_of
-from tests.web.pages import look
-from tests.web.staff import an_account, signed_in
+from tests.keeping import GOAL, INSTANT, first_kept, level_of
+from tests.web.pages import after, look
+from tests.web.staff import an_account, csrf_token, signed_in
 
 API = "/api/v1"
 PAGE = "/admin/access/protection"
+PAT = {"name": "Pat Doe", "email": "pat@example.com", "acknowledged": "y"}
 
 
 @pytest.fixture
@@ -67,6 +69,22 @@ def test_a_page_says_that_it_waits_and_offers_others(client: FlaskClient, slot: 
     assert look(client, f"/book/{slot}").status == 200
 
 
+def test_a_page_books_it_at_48_hours_sharp(client: FlaskClient, slot: str, clinic: Clinic, clock: FixedClock) -> None:
+    """The moment before, the filled form of another time is refused when it is sent for this one."""
+    other = str(clinic.offers()[0].slot)
+    address, sent = look(client, f"/book/{other}").press("Continue", **PAT).sent("Book this visit")
+    assert other in address
+    refused = after(client, address.replace(other, slot), sent)
+    assert (refused.status, refused.heading) == (409, "This time cannot be booked yet")
+    clock.at += INSTANT
+    check = look(client, f"/book/{slot}").press("Continue", **PAT)
+    assert check.press("Book this visit").heading == "Your visit is booked"
+    with reading(clinic.engine) as session:
+        (visit,) = session.scalars(select(Appointment).where(Appointment.status == Status.BOOKED))
+        assert SlotName(visit.therapist_id, visit.location_id, visit.starts_at) == SlotName.parse(slot)
+        assert visit.starts_at - visit.booked_at == GOAL
+
+
 def test_the_desk_is_told_when_it_opens(app: Flask, engine: Engine, clinic: Clinic, clock: FixedClock) -> None:
     clinic.protect()
     name = first_kept(clinic)
@@ -97,6 +115,13 @@ def test_an_administrator_pins_a_number_and_unpins_it(admin: FlaskClient, clinic
     assert level_of(clinic).level == 1
     back = done.follow("Change or pin it: Springfield").press("Save", pinned="")
     assert "Follows the rule" in back.main.text
+
+
+@pytest.mark.parametrize(("day", "status"), [("2026-11-26", 200), ("soon", 422)])
+def test_a_day_that_was_not_let_go_cannot_be_taken_back(admin: FlaskClient, day: str, status: int) -> None:
+    page = after(admin, f"{PAGE}/1/keep-again", {"csrf_token": csrf_token(admin), "day": day})
+    assert page.status == status
+    assert ("This day was not let go." in page.tree.text) == (status == 200)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ FORMS: dict[str, dict[str, str]] = {
     "levers.open_day": {"day": "2026-11-28"},
     "levers.close_day": {"day": "2026-11-28"},
     "levers.ask": {"day": "2026-11-28"},
+    "levers.let_go": {"day": "2026-11-28"},
+    "protection.keep_again": {"day": "2026-11-28"},
     "levers.offer": {"place": "1"},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},

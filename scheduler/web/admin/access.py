@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from apiflask import APIBlueprint
 from flask import render_template, request
-from flask_babel import gettext
+from flask_babel import gettext, ngettext
 
 from scheduler import words
 from scheduler.db import reading
@@ -52,6 +52,7 @@ class Shown:
     measured: bool
     outlook: Outlook | None
     lasts: str
+    met: Sequence[Sequence[str]]
 
 
 @pages.get("")
@@ -127,6 +128,7 @@ def _shown(location_id: int | None, name: str, seen: Seen, clinic: ClinicPolicy)
         measured=standing.weeks.measured > 0,
         outlook=seen.outlook,
         lasts=_lasts(seen.outlook),
+        met=_met_rows(seen.met, clinic),
     )
 
 
@@ -154,17 +156,34 @@ def _patients(met: Met, clinic: ClinicPolicy) -> str:
     if not met.booked:
         return str(gettext("No new patient has booked in the last 28 days."))
     return str(
-        gettext(
-            "New patients who booked in the last 28 days: %(booked)d. "
-            "Offered a start within %(hours)d hours: %(offered)d. Took one: %(took)d. "
-            "Offered one and chose a later one: %(later)d.",
-            booked=met.booked,
-            offered=met.offered,
+        ngettext(
+            "New patients of the last 28 days: "
+            "offered a start within %(hours)d hours: %(offered)s of %(num)d booking. "
+            "Took one: %(took)s. Offered one and chose a later one: %(later)s.",
+            "New patients of the last 28 days: "
+            "offered a start within %(hours)d hours: %(offered)s of %(num)d bookings. "
+            "Took one: %(took)s. Offered one and chose a later one: %(later)s.",
+            met.booked,
             hours=clinic.access_goal_hours,
-            took=met.took,
-            later=met.took_later,
+            offered=figures.percent_of_goal(met.offer_rate),
+            took=figures.percent_of_goal(met.realised),
+            later=figures.percent_of_goal(met.later_rate),
         )
     )
+
+
+def _met_rows(met: Met, clinic: ClinicPolicy) -> list[tuple[str, str, str]]:
+    """The same as a table: what, how many bookings, which share of all; nothing without bookings."""
+    if not met.booked:
+        return []
+    hours = clinic.access_goal_hours
+    rows = (
+        (gettext("Offered a start within %(hours)d hours", hours=hours), met.offered, met.offer_rate),
+        (gettext("Took a start within %(hours)d hours", hours=hours), met.took, met.realised),
+        (gettext("Offered one and chose a later one"), met.took_later, met.later_rate),
+    )
+    told = [(what, figures.number(count), figures.percent_of_goal(share)) for what, count, share in rows]
+    return [*told, (gettext("All bookings"), figures.number(met.booked), "")]
 
 
 def _lasts(ahead: Outlook | None) -> str:

@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from math import floor
 from zoneinfo import ZoneInfo
 
 from flask_babel import gettext, ngettext
 
 from scheduler import words
-from scheduler.services import access_history
+from scheduler.services import access_history, access_rules
 from scheduler.services.access_goal import Standing
 from scheduler.services.access_history import Day, History
-from scheduler.services.access_rules import GOAL_DAY_HOURS, Cause, Miss
+from scheduler.services.access_rules import Cause, Miss
 from scheduler.web.admin import figures
 from scheduler.web.language import language
 
 HEIGHT = 96  # of the picture's bars, in pixels
 LISTED = 12  # misses in the table; a clinic that misses more often looks at its days
-NEARLY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,11 @@ def verdict(standing: Standing, target: float) -> str:
         if standing.figures.within_goal:
             return str(gettext("Holds now. Not yet measured for 7 days."))
         return str(gettext("Does not hold now. Not yet measured for 7 days."))
-    told = {"share": cut(share), "target": figures.percent(target), "ceiling": "" if ceiling is None else cut(ceiling)}
+    told = {
+        "share": figures.percent_of_goal(share),
+        "target": figures.percent(target),
+        "ceiling": figures.percent_of_goal(ceiling),
+    }
     if ceiling is None:
         if share >= target:
             return str(gettext("Holds. %(share)s of the last 28 days; the target is %(target)s.", **told))
@@ -90,7 +92,7 @@ def ceiling_told(standing: Standing, target: float) -> str:
         gettext(
             "The hours alone keep it from holding: with nothing booked it would be %(ceiling)s, "
             "and the target is %(target)s. More days with hours would mend it; no therapist can.",
-            ceiling=cut(ceiling),
+            ceiling=figures.percent_of_goal(ceiling),
             target=figures.percent(target),
         )
     )
@@ -98,7 +100,7 @@ def ceiling_told(standing: Standing, target: float) -> str:
 
 def open_days(standing: Standing, goal_hours: int) -> str:
     """The same share if only open days count, beside the strict one; nothing before it is known."""
-    share, days = standing.weeks.open_days, -(-goal_hours // GOAL_DAY_HOURS)
+    share, days = standing.weeks.open_days, access_rules.working_days(goal_hours)
     if share is None:
         return ""
     return str(
@@ -106,14 +108,9 @@ def open_days(standing: Standing, goal_hours: int) -> str:
             "If only open days counted, within %(num)d working day: %(share)s of the last 28 days.",
             "If only open days counted, within %(num)d working days: %(share)s of the last 28 days.",
             days,
-            share=cut(share),
+            share=figures.percent_of_goal(share),
         )
     )
-
-
-def cut(share: float) -> str:
-    """A share in percent, cut rather than rounded, so that nothing short of the target shows it."""
-    return figures.percent(floor(share * 1000 + NEARLY) / 1000)
 
 
 def picture(history: History, target: float) -> Picture:
@@ -123,13 +120,13 @@ def picture(history: History, target: float) -> Picture:
 
 def _column(day: Day, today: date) -> Column:
     name = words.date_in_words(day.on, language(), year=day.on.year != today.year)
-    kept, possible = figures.percent(day.kept_share), figures.percent(day.possible_share)
+    kept, possible = figures.percent_of_goal(day.kept_share), figures.percent_of_goal(day.possible_share)
     open_share = day.within_open_days / day.measured if day.within_open_days is not None else None
     return Column(
         None if day.kept_share is None else day.kept_share * HEIGHT,
         None if day.possible_share is None else day.possible_share * HEIGHT,
         words.short_date(day.on, language()) if day.on.weekday() == 0 else "",
-        (name, kept, possible, figures.percent(open_share)),
+        (name, kept, possible, figures.percent_of_goal(open_share)),
         f"{name}: {kept}",
     )
 

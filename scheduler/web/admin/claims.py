@@ -211,7 +211,7 @@ def _told(breach: Breach, named: Named) -> str:
         "place": place.name if place is not None else str(ANYWHERE),
         "state": place.state if place is not None else str(gettext("the state")),
         "what": license_name(breach.lacking or ""),
-        "share": _at_most(breach.share),
+        "share": figures.percent_of_goal(breach.share),
         "target": figures.percent(breach.target) if breach.what == What.BELOW_TARGET else "",
         "hours": figures.number(breach.hours or 0),
     }
@@ -220,8 +220,3 @@ def _told(breach: Breach, named: Named) -> str:
 def _key(breach: Breach) -> str:
     """The word for what stands against a claim: of a missing license why, where none would help."""
     return breach.lacking if breach.lacking in {Allows.NO_RULE, Allows.FORBIDDEN} else breach.what
-
-
-def _at_most(share: float | None) -> str:
-    """A share in percent, never rounded up to a target that it misses."""
-    return figures.percent(None if share is None else int(share * 1000 + 1e-9) / 1000)

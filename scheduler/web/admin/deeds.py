@@ -46,6 +46,8 @@ VERBS: dict[str, Any] = {
     "passkey_added": _("Added a passkey"),
     "passkey_removed": _("Removed a passkey"),
     "opened": _("Opened"),
+    "let_go": _("Let go of a day"),
+    "kept_again": _("Kept a day back again"),
     "password_set": _("Set the password"),
     "read": _("Looked at"),
     "reminders_started": _("Started the reminders"),

@@ -12,7 +12,7 @@ from flask_babel import lazy_gettext as _
 from scheduler import words
 from scheduler.csv_cells import Cell
 from scheduler.models import Fate, Location, Therapist
-from scheduler.services import reports
+from scheduler.services import access_rules, reports
 from scheduler.services.reports import Canceller, Cells, Reminded, Trouble, Visit, Wanted, Where
 from scheduler.timeline import CELL, DAY
 from scheduler.web.language import language
@@ -111,6 +111,11 @@ def percent(share: float | None) -> str:
         return "–"
     told = numbers.format_percent(round(share, 3), locale=language(), decimal_quantization=False)
     return " ".join(told.split())
+
+
+def percent_of_goal(share: float | None) -> str:
+    """The same for a share that has a goal to reach: cut rather than rounded, so that nothing short of it shows it."""
+    return percent(None if share is None else access_rules.cut(share))
 
 
 def number(value: float, decimals: int = 1) -> str:

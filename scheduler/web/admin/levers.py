@@ -1,7 +1,7 @@
 """What would bring the goal back at a location, each lever with its effect and a button; and what was done before."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 from apiflask import APIBlueprint
 from flask import render_template, request, url_for
@@ -12,14 +12,15 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler import words
 from scheduler.db import reading
-from scheduler.errors import Invalid, NotFound
+from scheduler.errors import NotFound
 from scheduler.models import Lever, Location, Promise, Role, WorkingHours
-from scheduler.services import edits, lever_uses, levers, practice, standby
-from scheduler.services.access_rules import Cause
+from scheduler.services import edits, letting_go, lever_uses, levers, practice, standby
+from scheduler.services.access_rules import FORESEEN, Cause
+from scheduler.services.letting_go import KeptDay
 from scheduler.services.lever_uses import Use
-from scheduler.services.levers import FORESEEN, Ask, Elsewhere, Levers, Need, Standby
+from scheduler.services.levers import HOUR, Ask, Elsewhere, Levers, Need, Standby
 from scheduler.services.protection import KeptAhead
-from scheduler.timeline import DAY
+from scheduler.timeline import CELL, DAY
 from scheduler.web.admin import figures
 from scheduler.web.admin.deeds import OTHERS
 from scheduler.web.admin.saving import agreed, now, policy, pressed
@@ -31,6 +32,7 @@ from scheduler.web.staff.access import allowed, staff
 pages = APIBlueprint("levers", __name__, url_prefix="/admin/access/levers", enable_openapi=False)
 USED = {
     Lever.ELSEWHERE: _("Offered another location"),
+    Lever.RELEASE: _("Let go of what was kept back"),
     Lever.STANDBY: _("Opened standby hours"),
     Lever.ASK: _("Asked a therapist"),
 }
@@ -41,6 +43,8 @@ TROUBLES = (  # what services refuse, to be translated
     _("This day is not open."),
     _("Nothing could be booked then: it is over, closed, taken, or the therapist may not work."),
     _("This is not proposed any more."),
+    _("Nothing is kept back on this day that cannot be booked already."),
+    _("This day was not let go."),
 )
 
 
@@ -58,14 +62,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ShownUse:
-    """What was done, in words; `closes` is where a day that is open would be closed, and which."""
+    """What was done, in words; `closes` is the button that takes it back: its words, where it leads, of which day."""
 
     when: str
     what: str
     who: str
     hours: str
     booked: str
-    closes: tuple[str, str] | None
+    closes: tuple[str, str, str] | None
 
 
 @pages.get("")
@@ -95,7 +99,7 @@ def proposals() -> str:
 @allowed(Role.ADMIN)
 def open_day(hours_id: int) -> BaseResponse:
     """Open a day of standby hours: its times can be booked at once."""
-    place_id, day = _place_of(hours_id), _day()
+    place_id, day = _place_of(hours_id), asked.day_sent()
 
     with reading(context().engine) as session:
         promise = levers.promise_at(session, place_id, now=now())
@@ -110,7 +114,7 @@ def open_day(hours_id: int) -> BaseResponse:
 @allowed(Role.ADMIN)
 def close_day(hours_id: int) -> BaseResponse:
     """Take a day that is open off the calendar again; whoever closes it is told first what that does."""
-    place_id, day = _place_of(hours_id), _day()
+    place_id, day = _place_of(hours_id), asked.day_sent()
 
     def change(session: Session) -> None:
         standby.close_day(session, hours_id, day, agreed=agreed(), by=staff().actor, now=now())
@@ -118,12 +122,28 @@ def close_day(hours_id: int) -> BaseResponse:
     return pressed(change, gettext("Close standby hours"), _back(place_id))
 
 
+@pages.post("/<int:location_id>/let-go")
+@allowed(Role.ADMIN)
+def let_go(location_id: int) -> BaseResponse:
+    """Let go of what a location keeps back on a day: it can be booked at once."""
+    _require_own(location_id)
+    day = asked.day_sent()
+
+    with reading(context().engine) as session:
+        promise = levers.promise_at(session, location_id, now=now())
+
+    def change(session: Session) -> None:
+        letting_go.let_go(session, location_id, day, promise, by=staff().actor, now=now())
+
+    return pressed(change, gettext("Let go of what is kept back"), _back(location_id))
+
+
 @pages.post("/<int:location_id>/asked/<int:therapist_id>")
 @allowed(Role.ADMIN)
 def ask(location_id: int, therapist_id: int) -> BaseResponse:
     """Note that one asked a therapist to work on a day."""
     _require_own(location_id)
-    day = _day()
+    day = asked.day_sent()
 
     found = _proposed(location_id)
 
@@ -181,14 +201,6 @@ def _place_of(hours_id: int) -> int:
     return place_id
 
 
-def _day() -> date:
-    text = request.form.get("day", "")
-    try:
-        return date.fromisoformat(text if asked.DATE.fullmatch(text) else "")
-    except ValueError as error:
-        raise Invalid("day", "Write it like 2026-11-23.") from error
-
-
 def _back(location_id: int) -> str:
     return url_for("levers.proposals", location=location_id)
 
@@ -200,21 +212,31 @@ def _standing(need: Need, here: Location, goal_hours: int) -> list[str]:
     """How the goal stands there, why, and which starts count."""
     told = {"hours": goal_hours, "days": FORESEEN // DAY}
     if need.promise is Promise.KEPT:
-        verdict = gettext("The goal is kept now, and by what is booked so far it is kept for %(days)d days.", **told)
+        verdict = gettext(
+            "The goal is kept now, and at the pace of the last four weeks no bookings end that within %(days)d days.",
+            **told,
+        )
     elif need.promise is Promise.FORESEEN:
         when = words.when(need.misses[0].begins_at, here.time_zone, language())
-        verdict = gettext("The goal will be missed from %(when)s on: all times are taken then.", when=when)
+        verdict = gettext(
+            "The goal will be missed from %(when)s on: at the pace of the last four weeks all times are taken then.",
+            when=when,
+        )
     elif need.misses[0].cause is Cause.CAPACITY:
         verdict = gettext("The goal is missed now: all times within %(hours)d hours are taken.", **told)
     else:
         verdict = gettext("The goal is missed now: nobody works within %(hours)d hours.", **told)
     first, last = (words.when(instant, here.time_zone, language()) for instant in need.window)
-    return [verdict, gettext("Counted below: starts from %(first)s to %(last)s.", first=first, last=last)]
+    gap = []
+    if need.gap is not None:
+        when = words.when(need.gap.begins_at, here.time_zone, language())
+        gap = [gettext("From %(when)s on nobody works within %(hours)d hours, whatever is booked.", when=when, **told)]
+    return [verdict, *gap, gettext("Counted below: starts from %(first)s to %(last)s.", first=first, last=last)]
 
 
 def _worded(found: Levers, here: Location, uses: list[Use]) -> list[tuple[str, str, list[Proposal]]]:
     """The levers in their order: a heading, what is said when there is none, and each by name."""
-    asked_before = {(use.row.therapist_id, use.row.starts_at): use for use in uses if use.row.lever == Lever.ASK}
+    asked_before = {(use.row.therapist_id, use.row.day): use for use in uses if use.row.lever == Lever.ASK}
     return [
         (
             gettext("Offer other locations of the area first"),
@@ -224,7 +246,10 @@ def _worded(found: Levers, here: Location, uses: list[Use]) -> list[tuple[str, s
         (
             gettext("Let go of what is kept back, or keep back more"),
             gettext("Nothing is kept back here that could not be booked now."),
-            [_kept(found.kept, here)] if found.kept.visits or found.kept.level else [],
+            [
+                *([_kept(found.kept, here)] if found.kept.visits or found.kept.level else []),
+                *(_release(one, here) for one in found.release),
+            ],
         ),
         (
             gettext("Open standby hours"),
@@ -234,7 +259,7 @@ def _worded(found: Levers, here: Location, uses: list[Use]) -> list[tuple[str, s
         (
             gettext("Ask a therapist who does not work then"),
             gettext("Nobody who may give such visits here is free then."),
-            [_ask(one, here, asked_before.get((one.therapist_id, one.starts_at))) for one in found.ask],
+            [_ask(one, here, asked_before.get((one.therapist_id, one.day))) for one in found.ask],
         ),
     ]
 
@@ -270,6 +295,14 @@ def _kept(kept: KeptAhead, here: Location) -> Proposal:
     told.append(gettext("Keeping back more leaves more to those who need a visit soon."))
     address = url_for("protection.level", location_id=here.id)
     return Proposal(gettext("Kept back"), " ".join(told), gettext("Change or pin it"), address)
+
+
+def _release(one: KeptDay, here: Location) -> Proposal:
+    """A day that keeps something back."""
+    name = words.date_in_words(one.day, language())
+    told = f"{_starts(one.starts)}, {_hours(one.cells * CELL / HOUR)}"
+    address = url_for("levers.let_go", location_id=here.id)
+    return Proposal(name, told, gettext("Let go"), address, {"day": one.day.isoformat()})
 
 
 def _standby(one: Standby, here: Location) -> Proposal:
@@ -316,11 +349,15 @@ def _shown(use: Use) -> ShownUse:
         what.append(_times(row.starts_at, row.ends_at, place))
     if row.closed_at is not None:
         closed = _when(row.closed_at, place)
-        what.append(gettext("closed again %(when)s", when=closed))
+        back = gettext("kept back again %(when)s", when=closed)
+        what.append(back if row.lever == Lever.RELEASE else gettext("closed again %(when)s", when=closed))
     visits = ngettext("%(num)d visit", "%(num)d visits", use.visits)
     closes = None
     if use.hours_id is not None and use.day is not None:
-        closes = url_for("levers.close_day", hours_id=use.hours_id), use.day.isoformat()
+        closes = gettext("Close again"), url_for("levers.close_day", hours_id=use.hours_id), use.day.isoformat()
+    elif use.day is not None:
+        address = url_for("protection.keep_again", location_id=row.location_id)
+        closes = gettext("Keep the day back again"), address, use.day.isoformat()
     return ShownUse(
         when=_when(row.used_at, place),
         what=", ".join(what),

@@ -30,8 +30,15 @@ def visit(session: Session, visit_id: UUID) -> Appointment:
 def day(name: str) -> date | None:
     """The day that the address names, if any; raises Invalid for a text that is none."""
     text = request.args.get(name)
-    if not text:
-        return None
+    return _date(name, text) if text else None
+
+
+def day_sent() -> date:
+    """The `day` that a button sends; raises Invalid for none and for a text that is none."""
+    return _date("day", request.form.get("day", ""))
+
+
+def _date(name: str, text: str) -> date:
     try:
         return date.fromisoformat(text if DATE.fullmatch(text) else "")
     except ValueError as error:
