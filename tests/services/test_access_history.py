@@ -1,5 +1,6 @@
 """What the weeks say of the goal, beside a plain recount of random histories and of random clinics."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
@@ -26,9 +27,18 @@ from scheduler.timeline import CELL, DAY, cell_of, first_instant, local_date, zo
 from tests.clinic import KINDS, Clinic, at
 from tests.conftest import MONDAY_MORNING
 from tests.server import at_once
-from tests.services.test_access_goal import PLACES, QUARTER, a_plan, bounded, build, listed, on_sqlite, samples
+from tests.services.test_access_goal import (
+    PLACES,
+    QUARTER,
+    a_plan,
+    book_all,
+    bounded,
+    build_unbooked,
+    listed,
+    on_sqlite,
+    samples,
+)
 from tests.services.test_queries import statements
-from tests.services.test_state_machine import empty
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 NOW = (  # one after either change of the clocks, one on the day itself, and a plain one
@@ -98,6 +108,19 @@ def stored(engine: Engine, rows: Iterable[Quarter], goal: int = 48, kind: int = 
             session.execute(insert(AccessSample), found)
 
 
+def forgotten(engine: Engine) -> None:
+    """Nothing was measured."""
+    with transaction(engine) as session:
+        for table in (AccessSample, AccessDay):
+            session.execute(delete(table))
+
+
+def open_first(engine: Engine, places: int) -> None:
+    """Only the first locations are open: a clinic made anew for each history would take as long as all the rest."""
+    with transaction(engine) as session:
+        session.execute(update(Location).values(active=Location.id <= places))
+
+
 def together(rows: list[Quarter]) -> list[Quarter]:
     """The quarter hours anywhere: what one place kept was kept; nothing is known where one place does not know."""
     by_time: dict[datetime, list[Quarter]] = {}
@@ -119,10 +142,13 @@ def known(rows: list[Quarter]) -> bool:
 
 def recounted_days(rows: list[Quarter], zone: Any, now: datetime) -> list[Day]:  # noqa: ANN401 a zone
     """One by one, by the local date of each quarter hour."""
-    today = local_date(now, zone)
+    today, by_date = local_date(now, zone), defaultdict[date, list[Quarter]](list)
+    for row in rows:
+        if row.at <= now:
+            by_date[local_date(row.at, zone)].append(row)
     found = []
     for on in (today - number * DAY for number in range(27, -1, -1)):
-        here = [row for row in rows if local_date(row.at, zone) == on and row.at <= now]
+        here = by_date[on]
         counted = bool(here) and known(here)
         found.append(
             Day(
@@ -209,14 +235,15 @@ def test_histories_equal_a_recount_of_any_samples(
     engine: Engine, clock: FixedClock, keys: Keyring, seeds: range
 ) -> None:
     """Before any day was rolled up and after; the clocks change in the weeks that are looked at."""
-    causes = set()
+    causes, clinic = set(), Clinic(engine, clock, keys)
+    clinic.add_kinds()
+    for place in PLACES[:3]:
+        clinic.add_location(*place)
     for seed in seeds:
         random = Random(seed)
-        empty(engine)
-        clinic, now, places = Clinic(engine, clock, keys), random.choice(NOW), random.randint(1, 3)
-        clinic.add_kinds()
-        for place in PLACES[:places]:
-            clinic.add_location(*place)
+        now, places = random.choice(NOW), random.randint(1, 3)
+        forgotten(engine)
+        open_first(engine, places)
         rows = a_history(random, now, places)
         stored(engine, rows)
         assert_recounted(engine, rows, now, places)
@@ -235,19 +262,18 @@ def test_what_the_hours_alone_would_keep_is_what_the_same_clinic_offers_unbooked
     for seed in seeds:
         plan = a_plan(seed)
         clinic = Clinic(engine, clock, keys)
-        build(clinic, clock, replace(plan, bookings=()))
+        build_unbooked(clinic, clock, plan)
         clinic.record_access()
         unbooked = {row.location_id: row for row in samples(clinic)}
         open_on = {place: open_dates(clinic, place) for place in unbooked}
         assert [row.location_id for row in unbooked.values() if row.possible != row.within_goal] == []
-        build(clinic, clock, plan)
+        forgotten(engine)
+        book_all(clinic, plan)
         clinic.record_access()
-        booked = samples(clinic)
-        before = dict(zip((row.location_id for row in booked), unbooked.values(), strict=True))  # ids are given anew
-        for row in booked:
-            assert row.possible is before[row.location_id].within_goal
+        for row in samples(clinic):
+            assert row.possible is unbooked[row.location_id].within_goal
             assert row.within_open_days is soon_by_open_days(
-                clinic, row.location_id, plan.goal_hours, [*open_on[before[row.location_id].location_id]]
+                clinic, row.location_id, plan.goal_hours, [*open_on[row.location_id]]
             )
             seen.add((row.within_goal, row.possible, row.within_open_days))
     assert len(seen) >= 4  # so that the clinics were not all alike
