@@ -5,7 +5,7 @@ A row is written in the booking's own transaction, and never changed: it is abou
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 from scheduler.models import AccessRequest, Appointment
 from scheduler.services import availability
 from scheduler.services.availability import Bookable
-
-HOUR = timedelta(hours=1)
+from scheduler.timeline import HOUR
 
 
 @dataclass(frozen=True, slots=True)

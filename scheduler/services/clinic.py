@@ -6,7 +6,7 @@ Nothing is deleted that visits name: a place or a kind of visit stops being acti
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -36,9 +36,7 @@ from scheduler.services.audit import Actor
 from scheduler.services.consequences import UNSEEN
 from scheduler.services.goal_changed import NewlyMissed, Reach
 from scheduler.services.starts_changed import KindTerms, StartsChanged
-from scheduler.timeline import CELL, local_date, zone_of
-
-MINUTE = timedelta(minutes=1)
+from scheduler.timeline import CELL, MINUTE, local_date, zone_of
 
 
 @dataclass(frozen=True, slots=True)

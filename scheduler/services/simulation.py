@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import accumulate, product
 from random import Random
 from statistics import NormalDist, fmean, stdev
@@ -21,9 +21,8 @@ from scheduler.services import access_goal, access_rules
 from scheduler.services.access_rules import Cause
 from scheduler.services.simulated_clinics import YEAR, BookingTerms, Clinic
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, first_instant, local_date
+from scheduler.timeline import CELL, DAY, MINUTE, first_instant, local_date
 
-MINUTE = timedelta(minutes=1)
 FIRST_ASKED, LAST_ASKED = 7 * 60, 21 * 60  # patients ask at any minute of every day between these, local time
 PATIENCE = 7 * DAY  # how much later than wished a visit may be before the patient goes elsewhere
 TRIED = (0.25, 0.5, 0.75, 1.0, 1.25)  # the levels that are tried, as parts of what the newsvendor rule says
