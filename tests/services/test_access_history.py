@@ -15,7 +15,7 @@ from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from scheduler.clock import FixedClock
-from scheduler.db import reading, transaction
+from scheduler.db import Base, reading, transaction
 from scheduler.errors import ConstraintViolated
 from scheduler.keys import Keyring
 from scheduler.models import AccessDay, AccessSample, Closure, Location
@@ -66,7 +66,7 @@ def a_history(random: Random, now: datetime, places: int) -> list[Quarter]:
     rows = []
     newest = cell_of(now)
     for place in range(1, places + 1):
-        length = random.choice((0, 90, 96 * 6, 96 * 20, 96 * 31))
+        length = random.choice((0, 90, 90, 96 * 6, 96 * 6, 96 * 9, 96 * 20, 96 * 31))
         unknown_before = newest - random.choice((0, 0, 5, 40)) * DAY if random.random() < 0.3 else newest - 60 * DAY
         state, left = random.choice("kcs"), 0
         for number in range(length):
@@ -105,7 +105,7 @@ def stored(engine: Engine, rows: Iterable[Quarter], goal: int = 48, kind: int = 
     ]
     if found:
         with transaction(engine) as session:
-            session.execute(insert(AccessSample), found)
+            session.execute(insert(Base.metadata.tables[AccessSample.__tablename__]), found)
 
 
 def forgotten(engine: Engine) -> None:
@@ -208,7 +208,8 @@ def kept_days(engine: Engine) -> dict[tuple[int, date], Day]:
         }
 
 
-def assert_recounted(engine: Engine, rows: list[Quarter], now: datetime, places: int) -> None:
+def assert_recounted(engine: Engine, rows: list[Quarter], now: datetime, places: int) -> dict[int | None, History]:
+    """What was told, and is what counting one by one comes to."""
     found, counted = history(engine, now), weeks(engine, now)
     everywhere = together(rows)
     for place in [None, *range(1, places + 1)]:
@@ -228,6 +229,7 @@ def assert_recounted(engine: Engine, rows: list[Quarter], now: datetime, places:
             }
         else:
             assert (counted[place].possible, counted[place].within_open_days) == (None, None)
+    return found
 
 
 @pytest.mark.parametrize("seeds", SIZES)
@@ -248,8 +250,8 @@ def test_histories_equal_a_recount_of_any_samples(
         stored(engine, rows)
         assert_recounted(engine, rows, now, places)
         roll_up(engine, now)
-        assert_recounted(engine, rows, now, places)
-        causes |= {miss.cause for one in history(engine, now).values() for miss in one.misses}
+        told = assert_recounted(engine, rows, now, places)
+        causes |= {miss.cause for one in told.values() for miss in one.misses}
     assert causes == {None, *Cause}  # so that the histories were not all alike
 
 
