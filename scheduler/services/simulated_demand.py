@@ -108,14 +108,13 @@ def history(
     due = [visit for visit in inside if visit.status in CAME_DUE]
     cancelled = _share(len(inside) - len(kept), len(inside))
     asked = [visit for visit in visits if visit.booked_at is not None and since <= visit.booked_at < until]
-    later = [visit for visit in asked if not visit.is_soon(terms.goal)]
-    waits = [(visit.taken - terms.goal) / DAY for visit in later if visit.taken is not None]
+    soon, lead_days = _wished(asked, terms.goal)
     return History(
         days,
         open_days,
         visits=sum(visit.cells for visit in kept) / terms.cells / open_days,
-        soon=_share(len(asked) - len(later), len(asked)),
-        lead_days=max(sum(waits) / len(waits), LEAST_LEAD_DAYS) if len(waits) >= LEAST_VISITS else None,
+        soon=soon,
+        lead_days=lead_days,
         no_shows=_share(sum(visit.status == Status.NOSHOW for visit in due), len(due)),
         cancelled=None if cancelled is None else min(cancelled, MOST_CANCELLED),
     )
@@ -136,6 +135,13 @@ def known(usual: Demand, said: Collection[str], found: History | None) -> tuple[
             which = "load" if name == "visits" and demand.visits is None else name
             sources[which] = Source.OPTION if which in said else Source.USUAL
     return demand, sources
+
+
+def _wished(asked: Collection[Visit], goal: timedelta) -> tuple[float | None, float | None]:
+    """The share of these that wanted to come at once, and how many days beyond the goal the others came, on average."""
+    waits = [(one.taken - goal) / DAY for one in asked if one.taken is not None and not one.is_soon(goal)]
+    lead_days = max(sum(waits) / len(waits), LEAST_LEAD_DAYS) if len(waits) >= LEAST_VISITS else None
+    return _share(len(asked) - len(waits), len(asked)), lead_days
 
 
 def _share(part: int, whole: int) -> float | None:
