@@ -1,6 +1,7 @@
 """The commands of `flask --app wsgi access`: how the goal stands, and what a clinic's year would be like."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC
 from typing import Any
 
@@ -18,10 +19,19 @@ from sqlalchemy import Engine
 from config import Settings
 from scheduler.clock import Clock
 from scheduler.db import reading
-from scheduler.services import access_goal, access_requests, access_rules, simulated_clinics, simulation
+from scheduler.services import (
+    access_goal,
+    access_requests,
+    access_rules,
+    protection,
+    simulated_clinics,
+    simulated_demand,
+    simulation,
+)
 from scheduler.services.access_goal import WINDOW, Access, Standing
 from scheduler.services.access_requests import Met
 from scheduler.services.simulated_clinics import BookingTerms, Clinic
+from scheduler.services.simulated_demand import History, Source
 from scheduler.services.simulation import Demand
 from scheduler.shell import ID, accepted_as, instant, spoken
 from scheduler.timeline import zone_of
@@ -32,6 +42,27 @@ SHARE = click.FloatRange(0, 1)
 SIMULATED = {"Goal kept %": "attained", "Offered %": "offered", "Third, hours": "third"}
 VISITS = {"Idle": "idle", "No-shows": "absent", "Lost": "lost"}
 WIDE = 120
+# What is asked at a location, and where that is known from.
+ASKED = {
+    "visits": "{:.1f} visits an open day",
+    "load": "visits for {:.0%} of the room",
+    "soon": "{:.1%} want to come at once",
+    "lead_days": "the others {:.1f} days beyond the goal",
+    "no_shows": "{:.1%} no-shows",
+    "cancelled": "{:.1%} called off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A location to be played through: who asks there, by which `sources`, and how many visits it really keeps back."""
+
+    clinic: Clinic
+    demand: Demand
+    sources: dict[str, Source]
+    history: History | None = None
+    in_force: int | None = None
+    on_paper: bool = False
 
 
 def access(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
@@ -158,14 +189,17 @@ def _simulate(settings: Settings, engine: Engine, clock: Clock) -> click.Group:
             return
         if load is not None and visits is not None:
             raise click.UsageError("--load and --visits say the same: give one of them.")
+        said = {name for name in ASKED if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        usual = Demand(load or 0.9, soon, lead_days, no_shows, cancelled, visits)
         with spoken():
             found, terms = _simulated(settings, engine, clock, **clinic)
-            demand = simulation.Demand(load or 0.9, soon, lead_days, no_shows, cancelled, visits)
-            verdicts = [_played(one, terms, demand, years, seed, levels) for one in found]
+            at_each = _asked_at(engine, clock, found, terms, usual, said, on_paper=clinic["hours"] is not None)
+            verdicts = [_played(one, terms, years, seed, levels) for one in at_each]
         if as_json:
-            click.echo(orjson.dumps(verdicts, option=orjson.OPT_INDENT_2))
+            answers = [_as_json(one, verdict) for one, verdict in zip(at_each, verdicts, strict=True)]
+            click.echo(orjson.dumps(answers, option=orjson.OPT_INDENT_2))
         else:
-            _print_verdicts(verdicts, terms)
+            _print_verdicts(at_each, verdicts, terms)
 
     command.add_command(_structural(settings, engine, clock))
     command.add_command(_queue())
@@ -242,33 +276,78 @@ def _simulated(
         return simulated_clinics.clinics(session, location, minutes, notice, now=clock.now())
 
 
-def _played(
-    clinic: Clinic, terms: BookingTerms, demand: Demand, years: int, seed: int, levels: tuple[int, ...]
-) -> simulation.Verdict:
+def _asked_at(
+    engine: Engine,
+    clock: Clock,
+    clinics: Sequence[Clinic],
+    terms: BookingTerms,
+    usual: Demand,
+    said: Collection[str],
+    *,
+    on_paper: bool,
+) -> list[Played]:
+    """What each of these locations knows of its own demand and keeps back; on paper there is nothing to know."""
+    if on_paper:
+        return [Played(one, *simulated_demand.known(usual, said, None), on_paper=True) for one in clinics]
+    with reading(engine) as session:
+        histories = simulated_demand.histories(session, clinics, terms, now=clock.now())
+        in_force = {place_id: row.level for place_id, row in protection.levels(session).items()}
+    return [
+        Played(clinic, *simulated_demand.known(usual, said, found), found, in_force.get(clinic.location_id))
+        for clinic in clinics
+        for found in [histories.get(clinic.location_id)]
+    ]
+
+
+def _played(one: Played, terms: BookingTerms, years: int, seed: int, levels: tuple[int, ...]) -> simulation.Verdict:
     columns = (TextColumn("{task.description}, years"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(escape(clinic.name), total=None)
+        bar = progress.add_task(escape(one.clinic.name), total=None)
         return simulation.compare(
-            simulation.Calendar(clinic, terms),
-            demand,
+            simulation.Calendar(one.clinic, terms),
+            one.demand,
             years=years,
             seed=seed,
             levels=levels,
+            in_force=one.in_force,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
 
 
-def _print_verdicts(verdicts: Sequence[simulation.Verdict], terms: BookingTerms) -> None:
-    for verdict in verdicts:
+def _as_json(one: Played, verdict: simulation.Verdict) -> dict[str, Any]:
+    demand = {name: {"value": getattr(one.demand, name), "from": source} for name, source in one.sources.items()}
+    told = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+    return told | {"demand": demand, "history": one.history}
+
+
+def _asked(one: Played) -> Iterator[str]:
+    """Who asks at a location, a line for each source."""
+    days = f"from the last {one.history.days} days ({one.history.open_days} open)" if one.history else ""
+    sources = {
+        Source.HISTORY: days,
+        Source.OPTION: "as asked for",
+        Source.USUAL: "taken as usual, for want of history",
+    }
+    for source, where in sources.items():
+        figures = [ASKED[name].format(getattr(one.demand, name)) for name, of in one.sources.items() if of is source]
+        if figures:
+            yield f"{one.clinic.name}, {where}: {', '.join(figures)}"
+
+
+def _print_verdicts(played: Sequence[Played], verdicts: Sequence[simulation.Verdict], terms: BookingTerms) -> None:
+    for one, verdict in zip(played, verdicts, strict=True):
         click.echo(
             f"{verdict.name}: room for {verdict.places:,} visits in a year of {verdict.open_days} open days; "
             f"with nothing booked the goal is kept {verdict.ceiling:.1%} of the time\n"
         )
+        if not one.on_paper:
+            click.echo("".join(f"{line}\n" for line in _asked(one)))
         titles = ("Kept back a day", *SIMULATED, *VISITS)
         columns = (Column(title, no_wrap=True, justify="right") for title in titles)
         table = Table(*columns, box=box.MARKDOWN)
         for tried in verdict.tried:
-            table.add_row(str(tried.level), *_simulated_figures(tried))
+            marked = " (in force)" if tried.level == verdict.in_force else ""
+            table.add_row(f"{tried.level}{marked}", *_simulated_figures(tried))
         Console(width=WIDE).print(table)
         click.echo(_advice(verdict, terms))
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 CELL = timedelta(minutes=15)
-DAY = timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DAY_MINUTES = 24 * 60  # on the wall, from midnight to midnight
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WEEKS_COMPARED = 110  # in two years every change of the clocks that two zones have comes by

@@ -14,6 +14,7 @@ from scheduler import cli
 from scheduler.clock import FixedClock
 from scheduler.db import Base, reading
 from tests.clinic import Clinic
+from tests.services.test_simulated_demand import live
 
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 DOCUMENT = (ROOT / "docs" / "access.md").read_text()
@@ -81,6 +82,60 @@ def test_the_clinic_in_the_database_is_played_and_left_alone(app: APIFlask, clin
     (hours,) = json.loads(told(app, "structural", "--json"))
     assert (hours["name"], len(hours["gaps"]), round(hours["share"], 3)) == ("Springfield", 52, 0.101)
     assert everything() == before
+
+
+@on_sqlite
+def test_the_clinics_own_history_and_what_it_keeps_back_are_played_and_told(app: APIFlask, clinic: Clinic) -> None:
+    live(clinic)
+    clinic.protect()  # by the rule and the same weeks: one visit a day
+    words = ("--years", "3", "--minutes", "180", "--no-shows", "0.2", "--protect", "0")
+    first, lived, asked, *lines = [line for line in told(app, *words).splitlines() if line]
+    assert first.startswith("Springfield: room for 780 visits")
+    assert lines[-1].startswith("The newsvendor rule says")
+    assert lived == (
+        "Springfield, from the last 91 days (66 open): 1.1 visits an open day, 48.6% want to come at once, "
+        "the others 7.2 days beyond the goal, 4.8% called off"
+    )
+    assert asked == "Springfield, as asked for: 20.0% no-shows"
+    levels = [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:]
+    assert [level for level in levels if "in force" in level] == ["1 (in force)"]
+    (verdict,) = json.loads(told(app, *words, "--load", "0.5", "--soon", "0", "--json"))
+    figures = {name: (round(one["value"], 3), one["from"]) for name, one in verdict["demand"].items()}
+    assert figures == {
+        "load": (0.5, "option"),
+        "soon": (0.0, "option"),
+        "lead_days": (7.212, "history"),
+        "no_shows": (0.2, "option"),
+        "cancelled": (0.048, "history"),
+    }
+    assert (verdict["in_force"], verdict["history"]["open_days"]) == (1, 66)
+    assert 1 in [tried["level"] for tried in verdict["tried"]]
+
+
+@on_sqlite
+def test_without_history_what_is_taken_is_told(app: APIFlask, clinic: Clinic) -> None:
+    """Before the worker has decided anything nothing is in force."""
+    printed = told(app, "--years", "3", "--soon", "0", "--minutes", "180")
+    assert "Springfield, as asked for: 0.0% want to come at once\n" in printed
+    usual = "visits for 90% of the room, the others 10.0 days beyond the goal, 10.0% no-shows, 10.0% called off"
+    assert f"Springfield, taken as usual, for want of history: {usual}\n" in printed
+    assert "from the last" not in printed
+    assert "in force" not in printed
+
+
+@on_sqlite
+def test_on_paper_the_defaults_stand_whatever_the_clinic_lived(app: APIFlask, clinic: Clinic) -> None:
+    live(clinic)
+    clinic.protect()
+    (verdict,) = json.loads(told(app, *QUICK, "--json"))
+    assert {name: one["from"] for name, one in verdict["demand"].items()} == {
+        "load": "usual",
+        "soon": "option",
+        "lead_days": "usual",
+        "no_shows": "usual",
+        "cancelled": "usual",
+    }
+    assert (verdict["history"], verdict["in_force"]) == (None, None)
 
 
 @on_sqlite

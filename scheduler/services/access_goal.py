@@ -6,7 +6,7 @@ One set of pure functions stands behind page, API, report and history. What coun
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -31,9 +31,8 @@ from scheduler.services import access_hours, access_rules, availability, practic
 from scheduler.services.access_hours import Hours
 from scheduler.services.access_rules import Range
 from scheduler.services.availability import Openings, Place, SlotName, Terms
-from scheduler.timeline import CELL, DAY, cell_of, zone_of
+from scheduler.timeline import CELL, DAY, HOUR, cell_of, zone_of
 
-HOUR = timedelta(hours=1)
 COUNTED = 3
 WINDOW = 28 * DAY
 LEAST_HISTORY = 7 * DAY

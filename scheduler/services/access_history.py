@@ -6,7 +6,7 @@ A day belongs to the calendar on the wall of its location; for the clinic as a w
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -38,10 +38,9 @@ from scheduler.services.access_goal import Rows
 from scheduler.services.access_rules import Cause, Miss
 from scheduler.services.availability import Place
 from scheduler.services.windows import days
-from scheduler.timeline import CELL, DAY, first_instant, local_date, zone_of
+from scheduler.timeline import CELL, DAY, HOUR, first_instant, local_date, zone_of
 
 DAYS = 28
-HOUR = timedelta(hours=1)
 # So long after midnight a day is over: whoever measured in its last quarter hour has stored it by then.
 GRACE = HOUR
 

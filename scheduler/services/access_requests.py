@@ -6,7 +6,7 @@ A row is written in the booking's own transaction, and never changed: it is abou
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,9 +14,8 @@ from sqlalchemy.orm import Session
 from scheduler.models import AccessRequest, Appointment
 from scheduler.services import availability
 from scheduler.services.availability import Bookable
-from scheduler.timeline import DAY
+from scheduler.timeline import DAY, HOUR
 
-HOUR = timedelta(hours=1)
 PACE_DAYS = 28
 
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from scheduler.services.availability import SlotName
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, EPOCH, Stretch, first_instant, local_date, next_cell
+from scheduler.timeline import CELL, DAY, EPOCH, HOUR, Stretch, first_instant, local_date, next_cell
 
 GOAL_DAY_HOURS = 24
 WORKING_DAYS_A_WEEK = 5
@@ -51,7 +51,7 @@ class Miss:
 
     @property
     def hours(self) -> float:
-        return (self.ends_at - self.begins_at) / timedelta(hours=1)
+        return (self.ends_at - self.begins_at) / HOUR
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -385,27 +384,6 @@ def free_runs(
     end = min(until, latest + terms.kind.cells * CELL)
     values = {"type": appointment_type_id, "earliest": earliest, "end": end, "release": release(terms.policy, now)}
     return terms, session.execute(sql.free_runs(terms.shape, kept_back=kept_back), values).all()
-
-
-def starts_ahead(
-    session: Session, appointment_type_id: int, place_ids: Collection[int], until: datetime, *, now: datetime
-) -> tuple[Terms, dict[int, list[datetime]]]:
-    """The free starts of a kind of visit at these locations from the notice on and before `until`, in order, each once.
-
-    Those too that are kept back for short notice. Two queries at any size; raises Invalid for an unknown type.
-    """
-    terms = _terms(session, Find(appointment_type_id))
-    earliest, latest = bookable_within(terms.policy, terms.kind, now, by_staff=False)
-    values = {
-        "type": appointment_type_id,
-        "earliest": earliest,
-        "latest": min(until, latest),
-        "places": list(place_ids),
-    }
-    found = defaultdict[int, list[datetime]](list)
-    for place_id, starts_at in session.execute(sql.starts_ahead(terms.shape), values):
-        found[place_id].append(starts_at)
-    return terms, found
 
 
 def alternatives(session: Session, slot_id: str, appointment_type_id: int, *, now: datetime) -> list[Offer]:

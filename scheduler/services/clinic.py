@@ -6,7 +6,7 @@ Nothing is deleted that visits name: a place or a kind of visit stops being acti
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -25,6 +25,7 @@ from scheduler.services import (
     availability,
     consequences,
     edits,
+    goal_changed,
     hours,
     opening,
     practice,
@@ -33,10 +34,9 @@ from scheduler.services import (
 )
 from scheduler.services.audit import Actor
 from scheduler.services.consequences import UNSEEN
+from scheduler.services.goal_changed import NewlyMissed, Reach
 from scheduler.services.starts_changed import KindTerms, StartsChanged
-from scheduler.timeline import CELL, local_date, zone_of
-
-MINUTE = timedelta(minutes=1)
+from scheduler.timeline import CELL, MINUTE, local_date, zone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,17 @@ class RuleDetails:
     review_on: date
 
 
-def change_policy(session: Session, details: PolicyDetails, *, seal: str, by: Actor, now: datetime) -> None:
-    """Raises ChangedMeanwhile. Further days are planned by the worker, within a quarter of an hour."""
+def change_policy(
+    session: Session, details: PolicyDetails, *, seal: str, agreed: str | None = None, by: Actor, now: datetime
+) -> None:
+    """Raises ChangedMeanwhile, NotAgreed. Further days are planned by the worker, within a quarter of an hour."""
     policy = edits.locked(session, ClinicPolicy, 1)
     before = edits.read_off(PolicyDetails, policy)
     edits.require_seen(before, seal)
+    reached = _reached(session, agreed, now, concerned=_goal_terms(before) != _goal_terms(details))
     edits.write(policy, details)
+    session.flush()
+    consequences.require_agreed([], agreed, missed=_newly_missed(session, reached, now))
     edits.note(session, "clinic_policy.changed", policy, before, details, by=by, now=now)
 
 
@@ -163,13 +168,15 @@ def add_type(
     _require_free(session, AppointmentType, details.name, but=None)
     _require_within_plan(session, details)
     longest = slots.longest_visit(session)
+    reached = _reached(session, agreed, now, concerned=details.new_patient)
     kind = AppointmentType(position=_last_position(session) + 1)
     edits.write(kind, details)
     session.add(kind)
     session.flush()
     _offer_by(session, kind, details)
     _arrange(session, kind, details.place)
-    consequences.require_agreed([], agreed, _refitted(session, longest, None, details, agreed, now))
+    starts = _refitted(session, longest, None, details, agreed, now)
+    consequences.require_agreed([], agreed, starts, _newly_missed(session, reached, now))
     audit.record(session, "appointment_type.added", kind, by=by, now=now, **edits.plain(details))
     return kind
 
@@ -198,6 +205,7 @@ def change_type(
     _require_within_plan(session, details)
     longest = slots.longest_visit(session)
     unfit = {hit.visit_id for hit in _unfit_if_narrower(session, before, details, now)}
+    reached = _reached(session, agreed, now, concerned=before.new_patient or details.new_patient)
     edits.write(kind, details)
     session.flush()
     _offer_by(session, kind, details)
@@ -205,7 +213,8 @@ def change_type(
     hits = [hit for hit in _unfit_if_narrower(session, before, details, now) if hit.visit_id not in unfit]
     if (before.minutes, before.buffer_minutes) != (details.minutes, details.buffer_minutes):
         hits += consequences.of_type(session, type_id, now=now)
-    consequences.require_agreed(hits, agreed, _refitted(session, longest, before, details, agreed, now))
+    starts = _refitted(session, longest, before, details, agreed, now)
+    consequences.require_agreed(hits, agreed, starts, _newly_missed(session, reached, now))
     edits.note(session, "appointment_type.changed", kind, before, type_details(session, kind), by=by, now=now)
 
 
@@ -325,6 +334,24 @@ def _refitted(
     if longest < longest_before:
         consequences.refit(session)
     return changed
+
+
+def _goal_terms(details: PolicyDetails) -> tuple[int, int, int]:
+    """What of the policy the goal is measured by."""
+    return details.access_goal_hours, details.booking_notice_minutes, details.booking_horizon_days
+
+
+def _reached(session: Session, agreed: str | None, now: datetime, *, concerned: bool) -> Reach:
+    """When the goal is missed, to be asked before a change of what it is about; nowhere for who has been told."""
+    told = concerned and agreed == UNSEEN
+    places = goal_changed.everywhere(session) if told else frozenset[int]()
+    return goal_changed.reach(session, places, now=now)
+
+
+def _newly_missed(session: Session, before: Reach, now: datetime) -> list[NewlyMissed]:
+    """When it would newly be missed, now that the change is made; nothing is asked where nobody was."""
+    after = goal_changed.reach(session, before.places, now=now) if before.places else before
+    return goal_changed.newly_missed(before, after)
 
 
 def _terms(policy: ClinicPolicy, details: TypeDetails | None, now: datetime) -> KindTerms | None:

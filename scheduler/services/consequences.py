@@ -93,7 +93,8 @@ class NotAgreed(Conflict):
     """
 
     def __init__(self, hits: list[Hit], starts: Sequence[StartsChanged], missed: Sequence[NewlyMissed] = ()) -> None:
-        super().__init__("Booked visits would no longer fit." if hits else "Other times can be booked after this.")
+        fewer = "Other times can be booked after this." if starts else "The goal would be missed at other times."
+        super().__init__("Booked visits would no longer fit." if hits else fewer)
         self.hits, self.starts, self.missed = hits, starts, missed
 
     @property
@@ -136,9 +137,9 @@ def alone(session: Session) -> None:
 def require_agreed(
     hits: list[Hit], agreed: str | None, starts: Sequence[StartsChanged] = (), missed: Sequence[NewlyMissed] = ()
 ) -> None:
-    """Raise NotAgreed for starts that change, and unless somebody agreed that these very visits no longer fit."""
+    """Raise NotAgreed for starts that change, for a goal that is missed, and for visits that nobody agreed to."""
     refusal = NotAgreed(hits, starts, missed)
-    if starts or (hits and refusal.agreement != agreed):
+    if starts or missed or (hits and refusal.agreement != agreed):
         raise refusal
 
 

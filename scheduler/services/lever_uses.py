@@ -10,10 +10,9 @@ from sqlalchemy.orm import Session, aliased
 
 from scheduler.models import Account, Appointment, Lever, LeverUse, Location, StandbyOpening, Status, Therapist
 from scheduler.services import audit
-from scheduler.timeline import CELL, DAY
+from scheduler.timeline import CELL, DAY, HOUR
 
 SHOWN = 90 * DAY
-HOUR = timedelta(hours=1)
 NOT_VISITS = (Status.CANCELLED, Status.HELD)
 
 

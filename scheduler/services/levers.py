@@ -55,6 +55,7 @@ from scheduler.timeline import (
     CELL,
     DAY,
     DAY_MINUTES,
+    HOUR,
     Stretch,
     clipped,
     first_instant,
@@ -65,7 +66,6 @@ from scheduler.timeline import (
 )
 
 MOST_ASKED = 10
-HOUR = timedelta(hours=1)
 RULE = Actor("worker")
 
 

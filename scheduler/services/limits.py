@@ -1,6 +1,6 @@
 """How much one network address may book, counted in the database so that every process counts together."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from scheduler.db import insert_into
 from scheduler.errors import TooMany
 from scheduler.models import BookingCount
+from scheduler.timeline import HOUR
 
-HOUR = timedelta(hours=1)
 BOOKINGS_AN_HOUR = 30  # a family, a ward or a clinic's own desk stays below; a script that fills the calendar does not
 
 

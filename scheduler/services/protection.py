@@ -9,7 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from itertools import groupby
 from typing import NamedTuple, Protocol, TypeVar
@@ -35,7 +35,7 @@ from scheduler.services.audit import Actor
 from scheduler.services.availability import SlotName
 from scheduler.services.planned import planned_time
 from scheduler.services.practice import Offering
-from scheduler.timeline import CELL, DAY, first_instant, local_date, next_cell, zone_of
+from scheduler.timeline import CELL, DAY, HOUR, first_instant, local_date, next_cell, zone_of
 
 LEAST, MOST = 0, 4  # of a location that nobody has given bounds: four did where the plain rule says seven (access.md)
 HIGHEST = 100
@@ -385,7 +385,7 @@ def _demand(session: Session, place: Location, needed: int, now: datetime) -> li
     Of visits that were booked here, cancelled ones too; those that were moved in say nothing of when they were booked,
     nor do the days before the first booking.
     """
-    zone, goal = zone_of(place.time_zone), practice.policy(session).access_goal_hours * timedelta(hours=1)
+    zone, goal = zone_of(place.time_zone), practice.policy(session).access_goal_hours * HOUR
     here = (Appointment.location_id == place.id, Appointment.imported_as.is_(None), Appointment.status != Status.HELD)
     first = session.execute(select(func.min(Appointment.booked_at)).where(*here)).scalar_one()
     if first is None:

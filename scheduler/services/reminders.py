@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import database_now
 from scheduler.models import Appointment, Channel, ClinicPolicy, Fate, Kind, OutboxMessage, Patient, Status
+from scheduler.timeline import MINUTE
 
 OFFSET = re.compile(r"(email|sms):([1-9][0-9]{0,3})h")
 QUIET_AFTER_CONFIRMATION = timedelta(hours=12)
@@ -152,7 +153,7 @@ def _values(
         "appointment_id": appointment.id,
         "kind": kind,
         "channel": Channel.EMAIL,
-        "offset_minutes": offset // timedelta(minutes=1),
+        "offset_minutes": offset // MINUTE,
         "visit_version": appointment.visit_version,
         "due_at": due_at,
         "created_at": now,

@@ -47,9 +47,8 @@ from scheduler.models import (
     WorkingHours,
 )
 from scheduler.services import audit, outbox
-from scheduler.timeline import DAY, first_instant, local_date, zone_of
+from scheduler.timeline import DAY, HOUR, first_instant, local_date, zone_of
 
-HOUR = timedelta(hours=1)
 Key = TypeVar("Key")
 Asked = ColumnElement[Any] | InstrumentedAttribute[Any]
 

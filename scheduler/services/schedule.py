@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ from scheduler.models import (
     TimeOffStatus,
     WorkingHours,
 )
-from scheduler.timeline import DAY, local_date, zone_of
+from scheduler.timeline import DAY, MINUTE, local_date, zone_of
 
 NOWHERE = "UTC"
 
@@ -55,7 +55,7 @@ class Planned:
 
     @property
     def minutes(self) -> int:
-        return (self.ends_at - self.starts_at) // timedelta(minutes=1)
+        return (self.ends_at - self.starts_at) // MINUTE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,19 @@ from scheduler.errors import Invalid
 from scheduler.models import AppointmentType, Location
 from scheduler.services import availability, planned, practice
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, DAY_MINUTES, Stretch, first_instant, local_date, working_time, zone_of
+from scheduler.timeline import (
+    CELL,
+    DAY,
+    DAY_MINUTES,
+    HOUR,
+    MINUTE,
+    Stretch,
+    first_instant,
+    local_date,
+    working_time,
+    zone_of,
+)
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WARM_UP = 56 * DAY  # from an empty calendar to an ordinary one
 YEAR = 364 * DAY  # whole weeks, so that no weekday counts more than another
 ON_PAPER = ZoneInfo("America/Chicago")

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import accumulate, product
 from random import Random
 from statistics import NormalDist, fmean, stdev
@@ -21,9 +21,8 @@ from scheduler.services import access_goal, access_rules
 from scheduler.services.access_rules import Cause
 from scheduler.services.simulated_clinics import YEAR, BookingTerms, Clinic
 from scheduler.services.windows import Times
-from scheduler.timeline import CELL, DAY, first_instant, local_date
+from scheduler.timeline import CELL, DAY, MINUTE, first_instant, local_date
 
-MINUTE = timedelta(minutes=1)
 FIRST_ASKED, LAST_ASKED = 7 * 60, 21 * 60  # patients ask at any minute of every day between these, local time
 PATIENCE = 7 * DAY  # how much later than wished a visit may be before the patient goes elsewhere
 TRIED = (0.25, 0.5, 0.75, 1.0, 1.25)  # the levels that are tried, as parts of what the newsvendor rule says
@@ -125,8 +124,9 @@ class Verdict:
     """A clinic's policies side by side.
 
     `rule` is what the newsvendor rule says of a year without protection, `recommended` the least of the tried levels
-    that attains the target as far as the confidence goes; None if none does. `ceiling` is what an empty calendar would
-    attain, `places` how many visits there is room for in the year, `open_days` on how many days.
+    that attains the target as far as the confidence goes; None if none does. `in_force` is the level that the location
+    really has, None on paper. `ceiling` is what an empty calendar would attain, `places` how many visits there is room
+    for in the year, `open_days` on how many days.
     """
 
     name: str
@@ -134,6 +134,7 @@ class Verdict:
     places: int
     open_days: int
     rule: int
+    in_force: int | None
     recommended: int | None
     tried: list[Tried]
 
@@ -336,9 +337,10 @@ def compare(
     years: int,
     seed: int,
     levels: Collection[int] = (),
+    in_force: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Verdict:
-    """Play the same years through under each policy: nothing kept back, what the rule says, and `levels`.
+    """Play the same years through under each policy: nothing kept back, what is in force, what the rule says, `levels`.
 
     Without `levels` some around the rule's are tried. `years` is at least 3; the same seed gives the same answer.
     `progress` is told how many years were played, and of how many.
@@ -347,12 +349,14 @@ def compare(
         requests(calendar, demand, Random(f"{seed} {calendar.clinic.location_id} {year}")) for year in range(years)
     ]
     rule = _rule(calendar, played)
-    tried_levels = sorted({0, rule, *(levels or (round(part * rule) for part in TRIED))})
+    real = set[int]() if in_force is None else {in_force}
+    tried_levels = sorted({0, rule, *real, *(levels or (round(part * rule) for part in TRIED))})
     outcomes: dict[int, list[Year]] = {level: [] for level in tried_levels}
     for done, (level, asked) in enumerate(product(tried_levels, played), start=1):
         outcomes[level].append(play(calendar, asked, level))
         progress(done, len(tried_levels) * years)
-    return _verdict(calendar, rule, [_tried(level, of_level, outcomes[0]) for level, of_level in outcomes.items()])
+    tried = [_tried(level, of_level, outcomes[0]) for level, of_level in outcomes.items()]
+    return _verdict(calendar, rule, in_force, tried)
 
 
 def _tried(level: int, outcomes: Sequence[Year], without: Sequence[Year]) -> Tried:
@@ -365,13 +369,14 @@ def _tried(level: int, outcomes: Sequence[Year], without: Sequence[Year]) -> Tri
     )
 
 
-def _verdict(calendar: Calendar, rule: int, tried: list[Tried]) -> Verdict:
+def _verdict(calendar: Calendar, rule: int, in_force: int | None, tried: list[Tried]) -> Verdict:
     return Verdict(
         name=calendar.clinic.name,
         ceiling=calendar.ceiling,
         places=len(calendar.counted),
         open_days=calendar.open_days,
         rule=rule,
+        in_force=in_force,
         recommended=next((one.level for one in tried if _attains(one, calendar.terms.target)), None),
         tried=tried,
     )

@@ -17,12 +17,11 @@ from sqlalchemy import Engine
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler.db import MICROSECOND, change_counter
-from scheduler.timeline import EPOCH
+from scheduler.timeline import EPOCH, MINUTE
 from scheduler.web.context import context
 from scheduler.web.language import language
 
 PAGES_KEPT = 256
-MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 ROUNDED_OFF = 18 * SECOND  # half of the hundredth of an hour that the access goal is measured in
 State = tuple[Engine, str, tuple[int, ...], str, str, str]

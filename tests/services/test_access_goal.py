@@ -204,7 +204,12 @@ def a_plan(seed: int) -> Plan:
 
 
 def build(clinic: Clinic, clock: FixedClock, plan: Plan) -> None:
-    """Make the clinic of a plan in an emptied database; what the soonest offers are at each booking is booked."""
+    """Make the clinic of a plan in an emptied database, with its visits."""
+    build_unbooked(clinic, clock, plan)
+    book_all(clinic, plan)
+
+
+def build_unbooked(clinic: Clinic, clock: FixedClock, plan: Plan) -> None:
     empty(clinic.engine)
     clock.at = plan.now
     clinic.policy(
@@ -223,6 +228,10 @@ def build(clinic: Clinic, clock: FixedClock, plan: Plan) -> None:
     for shift in plan.shifts:
         clinic.add_hours(people[shift.therapist], places[shift.place], shift.weekdays, shift.opens, shift.closes)
     clinic.plan()
+
+
+def book_all(clinic: Clinic, plan: Plan) -> None:
+    """What the soonest offers are at each booking is booked."""
     for place in plan.bookings:
         offers = clinic.offers(limit=place + 1)
         visit = clinic.book(str(offers[-1].slot)) if offers else None

@@ -1,13 +1,18 @@
 """The planner: what it looks at, in which steps, and what it notes of what it did."""
 
+import threading
 from collections.abc import Callable
-from datetime import date, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from datetime import date, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, delete, event, func, select, text, update
+from sqlalchemy.orm import Session
 
+from scheduler import worker
 from scheduler.clock import FixedClock
-from scheduler.db import reading, transaction
+from scheduler.db import LOOK_AGAIN_SECONDS, reading, transaction
 from scheduler.models import (
     AppointmentType,
     CalendarPlan,
@@ -249,10 +254,13 @@ def test_a_calendar_that_cannot_be_planned_is_tried_again_and_stops_no_other(cli
     assert [one.therapist_id for one in due(clinic)] == [bad]
 
 
-def test_a_writer_of_sqlite_gets_its_turn_between_two_steps(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
-    """The longest step of an ordinary clinic holds no more than THERAPIST_DAYS_A_STEP calendars' days."""
-    for number in range(8):
+def more(clinic: Clinic, therapists: int) -> None:
+    for number in range(therapists):
         clinic.add_hours(clinic.add_therapist(f"New {number}"), 1)
+
+
+def test_no_step_makes_more_than_so_many_days_of_calendars(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
+    more(clinic, 8)
     with reading(engine) as session:
         steps = [
             step
@@ -262,3 +270,54 @@ def test_a_writer_of_sqlite_gets_its_turn_between_two_steps(clinic: Clinic, engi
     assert steps
     for step in steps:
         assert len(step.calendars) * ((step.end - step.start) / timedelta(days=1)) <= planning.THERAPIST_DAYS_A_STEP
+
+
+def plan_beside_a_writer(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, someone: ThreadPoolExecutor, patience: float
+) -> list[str]:
+    """Plan calendars while someone waits for them who began to in the first step; say what happened, in order.
+
+    A pause lasts until the writer is done, or as long as `patience` has it, in seconds.
+    """
+    told, done, make = list[str](), threading.Event(), planning.do
+
+    def write(therapist_id: int) -> None:
+        with transaction(clinic.engine) as session:
+            slots.lock(session, [therapist_id])
+            told.append("writer")
+        done.set()
+
+    def do(session: Session, step: planning.Step, *, now: datetime) -> Changes:
+        changed = make(session, step, now=now)
+        if not told:
+            someone.submit(write, step.calendars[0].therapist_id)
+            assert not done.wait(0.05)  # it has to wait for this step
+        told.append("step")
+        return changed
+
+    monkeypatch.setattr(planning, "do", do)
+    monkeypatch.setattr(worker, "sleep", lambda _seconds: done.wait(patience))
+    clinic.plan()
+    return told
+
+
+def test_a_writer_that_waits_gets_its_turn_between_two_steps(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is held in the pause, which is longer than a writer of SQLite takes to look again."""
+    more(clinic, 1)
+    with ThreadPoolExecutor(1) as someone:
+        told = plan_beside_a_writer(clinic, monkeypatch, someone, 10)
+    assert told[:3] == ["step", "writer", "step"]
+    assert set(told[3:]) == {"step"}
+    assert worker.PAUSE_SECONDS > LOOK_AGAIN_SECONDS
+    assert clinic.violations() == {}
+
+
+def test_a_writer_would_wait_for_all_steps_of_one_transaction(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above."""
+    more(clinic, 1)
+    with ThreadPoolExecutor(1) as someone, transaction(clinic.engine) as session:
+        monkeypatch.setattr(worker, "transaction", lambda _engine: nullcontext(session))
+        told = plan_beside_a_writer(clinic, monkeypatch, someone, 0.02)
+        assert len(told) > 1
+        assert set(told) == {"step"}
+    assert told[-1] == "writer"

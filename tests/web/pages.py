@@ -183,8 +183,8 @@ class Page:
         return after(self.client, button["formaction"], self.form.fields | {button["name"]: button["value"]})
 
     def agrees(self) -> "Page":
-        """Save, having read which starts come and go; no visit is hit."""
-        assert self.heading == "This changes what can be booked", self.heading
+        """Save, having read which starts come and go, or when the goal is kept; no visit is hit."""
+        assert self.heading in {"This changes what can be booked", "This changes when the goal is kept"}, self.heading
         carried = defaultdict(list)
         for one in self.main.one("form", method="post").all("input"):
             carried[one.attributes["name"]].append(one.attributes["value"])

@@ -118,9 +118,21 @@ def test_the_policy_is_changed(admin: FlaskClient, engine: Engine) -> None:
     page = look(admin, "/admin/policy")
     assert page.form.fields["target"] == "90"
     page = page.press("Save", access_goal_hours="24", target="75", reminders="email:24h")
+    assert page.heading == "This changes when the goal is kept"
+    assert "Springfield would miss the goal of 24 hours at times when it now keeps it" in page.main.text
+    assert "Nothing is saved yet. No booked visit is affected." in page.main.text
+    assert stored(engine, ClinicPolicy)[0]["access_goal_hours"] == 48
+    page = page.agrees()
     assert page.form.fields["access_goal_hours"] == "24"
     (policy,) = stored(engine, ClinicPolicy)
     assert policy | {"access_goal_hours": 24, "access_target": 0.75, "reminders": "email:24h"} == policy
+
+
+def test_a_kind_that_would_newly_miss_the_goal_says_when_in_the_words_of_the_policy(admin: FlaskClient) -> None:
+    asked = look(admin, "/admin/types/1").press("Save", notice_minutes="2400")
+    assert asked.heading == "This changes what can be booked"
+    assert "Springfield would miss the goal of 48 hours at times when it now keeps it" in asked.main.text
+    assert "From Thursday, November 26" in asked.main.text
 
 
 GOOD: dict[str, dict[str, str]] = {

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -50,7 +50,7 @@ from scheduler.services.moving.import_people import (
     store_patients,
 )
 from scheduler.services.moving.import_places import Named
-from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_of
+from scheduler.timeline import CELL, DAY, MINUTE, cell_of, local_date, next_cell, zone_of
 from scheduler.words import DEFAULT_LANGUAGE
 
 LONGEST_VISIT, LONGEST_BUFFER = 12 * 60, 240  # minutes
@@ -58,7 +58,6 @@ LONGEST_OWN_NAME = 200
 IDS_A_STATEMENT = 500
 OUR_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CALLED_OFF = ("cancel", "no show", "noshow", "anulad", "deleted", "declined", "no asistio")
-MINUTE = timedelta(minutes=1)
 NEEDLES = {
     "open": Needling.OPEN, "yes": Needling.OPEN, "si": Needling.OPEN, "happy to": Needling.OPEN,
     "talk first": Needling.TALK_FIRST, "talk": Needling.TALK_FIRST, "maybe": Needling.TALK_FIRST,

@@ -91,7 +91,9 @@ def save_policy() -> BaseResponse:
     form = PolicyForm()
 
     def change(session: Session) -> str:
-        changes.change_policy(session, form.details(), seal=form.seal.data, by=staff().actor, now=now())
+        changes.change_policy(
+            session, form.details(), seal=form.seal.data, agreed=agreed(), by=staff().actor, now=now()
+        )
         return url_for("clinic.policy_page")
 
     return saved(form, _policy_edit(), change, as_form=PolicyForm.of)

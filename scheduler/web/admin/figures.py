@@ -14,10 +14,10 @@ from scheduler.csv_cells import Cell
 from scheduler.models import Fate, Location, Therapist
 from scheduler.services import access_rules, reports
 from scheduler.services.reports import Canceller, Cells, Reminded, Trouble, Visit, Wanted, Where
-from scheduler.timeline import CELL, DAY
+from scheduler.timeline import CELL, DAY, HOUR
 from scheduler.web.language import language
 
-CELLS_AN_HOUR = timedelta(hours=1) // CELL
+CELLS_AN_HOUR = HOUR // CELL
 SCALES = (0.1, 0.25, 0.5, 1.0)  # what the full width of a picture may stand for
 Key = TypeVar("Key")
 WHO = {

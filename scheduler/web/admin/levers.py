@@ -18,9 +18,9 @@ from scheduler.services import edits, letting_go, lever_uses, levers, practice, 
 from scheduler.services.access_rules import FORESEEN, Cause
 from scheduler.services.letting_go import KeptDay
 from scheduler.services.lever_uses import Use
-from scheduler.services.levers import HOUR, Ask, Elsewhere, Levers, Need, Standby
+from scheduler.services.levers import Ask, Elsewhere, Levers, Need, Standby
 from scheduler.services.protection import KeptAhead
-from scheduler.timeline import CELL, DAY
+from scheduler.timeline import CELL, DAY, HOUR
 from scheduler.web.admin import figures
 from scheduler.web.admin.deeds import OTHERS
 from scheduler.web.admin.saving import agreed, now, policy, pressed

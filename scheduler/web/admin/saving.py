@@ -196,12 +196,11 @@ def in_words(shift: Shift) -> str:
 
 def _missed(newly: NewlyMissed) -> ShownMiss:
     """At most MOST_MISSES of the times in words."""
-    hours = policy().access_goal_hours
     told = gettext(
         "%(place)s would miss the goal of %(goal)d hours at times when it now keeps it, as bookings stand: "
         "for %(hours)s hours of the next four weeks",
         place=newly.location,
-        goal=hours,
+        goal=newly.goal_hours,
         hours=f"{newly.hours:.0f}",
     )
     times = [
