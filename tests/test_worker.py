@@ -26,13 +26,14 @@ from scheduler.db import database_now, reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import Unavailable
 from scheduler.keys import Keyring
-from scheduler.models import Fate, Heartbeat, Kind, OutboxMessage, Slot
+from scheduler.models import Fate, Heartbeat, Kind, OutboxMessage, Role, Slot
 from scheduler.services import health
 from scheduler.timeline import DAY
 from scheduler.worker import Worker
 from tests.clinic import Clinic
 from tests.server import free_port
 from tests.test_delivery import PlainWriter, Post, book, owe_to_staff
+from tests.web.staff import an_account
 
 TOO_LONG = health.SILENCE_ALLOWED + timedelta(seconds=1)
 PATIENCE_SECONDS = 10
@@ -313,6 +314,25 @@ def test_a_worker_that_ran_once_has_written_to_staff(
     for _ in range(2):
         done = run_command(app, replace(settings, mail_server=server), small, "--once")
         assert (done.exit_code, kept.recipients) == (0, ["ana@example.com"] * 3), done.output
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_own_signals")
+def test_word_of_a_missed_goal_arrives_at_the_administrator(
+    app: APIFlask, settings: Settings, small: Clinic, sink: tuple[Sink, MailServer]
+) -> None:
+    """From the look of the watch to the mail server, since a letter that cannot be sent tells nobody."""
+    kept, server = sink
+    an_account(small.engine, small.clock, Role.ADMIN, email="admin@clinic.example")
+    small.policy(booking_notice_minutes=5 * 24 * 60)
+    began = small.clock.now()
+    for minutes in (0, 31):
+        at = (began + timedelta(minutes=minutes)).isoformat()
+        done = run_command(app, replace(settings, mail_server=server), small, "--once", "--at", at)
+        assert done.exit_code == 0, done.output
+    assert kept.recipients == ["admin@clinic.example"]
+    with reading(small.engine) as session:
+        assert session.scalars(select(OutboxMessage.status)).all() == [Fate.SENT]
 
 
 @on_sqlite

@@ -295,7 +295,7 @@ def _owe(session: Session, told: Mapping[int, Collection[Kind]], now: datetime) 
         notices.owe(session, account_id, min(kinds, key=GRAVEST.index), now.isoformat(), now=now)
 
 
-def told(session: Session, about: str, account: Account) -> list[Alert]:
+def told(session: Session, about: str, account: Account) -> tuple[Alert, ...]:
     """What was said at the moment that a letter is about, of what its reader administers: the gravest first."""
     words = select(AccessWord, Location).join(Location, Location.id == AccessWord.location_id)
     if not account.everywhere:
@@ -313,4 +313,4 @@ def told(session: Session, about: str, account: Account) -> list[Alert]:
         )
         for word, place in session.execute(words.where(AccessWord.said_at == datetime.fromisoformat(about)))
     ]
-    return sorted(found, key=lambda one: (GRAVEST.index(one.kind), one.place, one.location_id))
+    return tuple(sorted(found, key=lambda one: (GRAVEST.index(one.kind), one.place, one.location_id)))

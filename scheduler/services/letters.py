@@ -112,7 +112,7 @@ class StaffLetter:
     token: str | None
     license: Ending | None = None
     decision: Decision | None = None
-    alerts: Sequence[Alert] = ()
+    alerts: tuple[Alert, ...] = ()
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:

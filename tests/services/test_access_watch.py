@@ -250,7 +250,7 @@ def test_a_miss_is_told_when_it_begins_and_ends_with_its_reason(
         message_id = session.scalars(select(OutboxMessage.id)).one()
         found = letters.current(session, message_id, keys=clinic.keys, now=clock.at)
     assert isinstance(found, StaffLetter)
-    assert found.alerts == [Alert(Kind.GOAL_MISSED, 1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL)]
+    assert found.alerts == (Alert(Kind.GOAL_MISSED, 1, "Springfield", "America/Chicago", 48, begun, Reason.STRUCTURAL),)
     notice(clinic, 0)
     assert ticks(clinic, clock, 61) == [(admin.id, "goal-kept", clock.at.isoformat()), missed]
     with reading(clinic.engine) as session:
