@@ -7,6 +7,7 @@ from flask import render_template
 
 from scheduler.db import reading
 from scheduler.services import access_goal, access_rules, claims, explainer, practice
+from scheduler.services.access_goal import Access
 from scheduler.web.context import context
 from scheduler.web.language import language
 from scheduler.web.shared import shared
@@ -22,7 +23,8 @@ def front_page() -> str:
     now = context().clock.now()
     with reading(context().engine) as session:
         clinic = practice.policy(session)
-        kind = practice.goal_type(practice.appointment_types(session))
+        kinds = practice.appointment_types(session)
+        kind = practice.goal_type(kinds)
         access = access_goal.measure(session, now=now, appointment_type_id=kind.id) if kind else None
     places = [
         (at.location, [shown(slot, at.location, now) for slot in at.starts])
@@ -39,7 +41,8 @@ def front_page() -> str:
         kind=kind,
         access=access,
         typically=access is not None and claims.typically_kept(access),
-        share=_percent(access.overall.attainment_28d) if access else None,
+        share=_percent(_least_share(access)) if access else None,
+        kinds=kinds,
         areas=areas,
         first=first,
     )
@@ -63,6 +66,11 @@ def contact() -> str:
         return render_template(
             "patient/contact.html", clinic=practice.policy(session), locations=practice.locations(session)
         )
+
+
+def _least_share(access: Access) -> float | None:
+    """What the clinic has kept that keeps the goal least: nobody can go to all of them."""
+    return min((at.attainment_28d for at in access.locations if at.attainment_28d is not None), default=None)
 
 
 def _percent(share: float | None) -> int | None:

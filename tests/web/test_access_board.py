@@ -158,7 +158,7 @@ def test_a_location_where_nothing_is_left_says_so(admin: FlaskClient, clinic: Cl
 
 def test_what_new_patients_met_and_what_is_left(admin: FlaskClient, clinic: Clinic, clock: FixedClock) -> None:
     before = told(admin)["Springfield"]
-    assert "No new patient has booked in the last 28 days." in before.text
+    assert "No booking of a new patient was noted in the last 28 days." in before.text
     far = next(one for one in clinic.offers() if one.slot.starts_at > clock.now() + timedelta(hours=60))
     for offer in (clinic.offers()[0], far):
         clinic.book(str(offer.slot))

@@ -76,7 +76,9 @@ def test_each_lever_is_named_with_its_effect(admin: FlaskClient, full: Clinic) -
     soonest = "Tuesday, November 24, 9:00 AM Central Standard Time"
     assert found[0] == [f"Chatham 5 starts, the soonest {soonest}: Ben Becker (5 starts) I offered it: Chatham"]
     assert found[1] == []
-    assert found[2] == ["Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 hours Open: Ana Abbott"]
+    assert found[2] == [
+        "Ana Abbott Tuesday, November 24, 6:00 PM to 8:00 PM: 5 starts, 2 hours Open this day: Ana Abbott"
+    ]
     assert found[3] == [
         "Ben Becker Monday, November 23, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
         "Ben Becker Wednesday, November 25, 9:00 AM to 11:00 AM: 1 start, 2 hours I asked: Ben Becker",
@@ -125,7 +127,7 @@ def test_a_day_is_let_go_by_one_press_and_kept_back_again(
 def test_standby_is_opened_by_one_click_and_closed_again(
     admin: FlaskClient, full: Clinic, engine: Engine, clock: FixedClock
 ) -> None:
-    page = press(admin, look(admin, f"{LEVERS}?location=1"), "Open")
+    page = press(admin, look(admin, f"{LEVERS}?location=1"), "Open this day")
     assert "The goal is kept now" in page.main.text
     evening = clock.now() + 33 * HOUR
     assert [one.slot.starts_at for one in full.offers(location_id=1, from_=evening, to=evening + 4 * HOUR)] == [
@@ -237,5 +239,5 @@ def test_a_therapist_s_own_week_tells_standby_from_what_is_worked(
     for view in ("day", "week"):
         address = f"/staff/?view={view}&day={TUESDAY}"
         assert "Standby, not opened: 6:00 PM to 8:00 PM, Springfield" in look(own, address).main.text
-    press(admin, look(admin, f"{LEVERS}?location=1"), "Open")
+    press(admin, look(admin, f"{LEVERS}?location=1"), "Open this day")
     assert "Standby, opened: 6:00 PM to 8:00 PM, Springfield" in look(own, f"/staff/?view=week&day={TUESDAY}").main.text

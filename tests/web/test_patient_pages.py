@@ -39,7 +39,9 @@ KEPT = {
 }
 NOT_KEPT = {"en": "Our goal is to see you within {} hours.", "es": "Nuestra meta es atenderle en menos de {} horas."}
 NOW_KEPT = "Right now that holds at every one of our clinics."
-MEASURED = "In the last 28 days a visit within our goal was on offer {}% of the time."
+MEASURED = (
+    "In the last 28 days a visit within our goal was on offer at every one of our clinics at least {}% of the time."
+)
 TOO_NEW = "We have measured this for less than a week, so there is no figure yet for how often it holds."
 ACCEPTED = (
     ("en", "en"),
@@ -196,13 +198,13 @@ def test_the_promise_names_the_clinics_own_goal(client: FlaskClient, clinic: Cli
     assert promise(look(client, "/")).startswith(NOT_KEPT["en"].format(1))
 
 
-def measured(clinic: Clinic, days: int, kept: int, of: int) -> None:
+def measured(clinic: Clinic, days: int, kept: int, of: int, *, at: int = 1) -> None:
     """A history that reaches so many days back, in which `kept` of `of` quarter hours kept the goal."""
     begun = MONDAY_MORNING - timedelta(days=days)
     rows = [
         {
             "appointment_type_id": clinic.kinds["Evaluation"],
-            "location_id": 1,
+            "location_id": at,
             "quarter": begun + number * QUARTER,
             "next_available_hours": 1.0 if number < kept else 49.0,
             "third_next_available_hours": None,
@@ -212,18 +214,37 @@ def measured(clinic: Clinic, days: int, kept: int, of: int) -> None:
         for number in range(of)
     ]
     with transaction(clinic.engine) as session:
-        session.execute(delete(AccessSample))
+        session.execute(delete(AccessSample).where(AccessSample.location_id == at))
         session.execute(insert(AccessSample), rows)
 
 
 @on_sqlite
 def test_the_measured_share_is_one_line_rounded_down(client: FlaskClient, clinic: Clinic) -> None:
-    spanish = "En los últimos 28 días hubo una visita disponible dentro de nuestra meta el {}% del tiempo."
+    spanish = "dentro de nuestra meta en cada una de nuestras clínicas al menos el {}% del tiempo."
     for kept, of, percent in ((1, 1, 100), (999, 1000, 99), (2, 3, 66), (0, 5, 0), (29, 100, 29), (57, 100, 57)):
         measured(clinic, 20, kept, of)
         typical = KEPT["en"] if percent >= 90 else f"{NOT_KEPT['en']} {NOW_KEPT}"
         assert promise(look(client, "/")) == f"{typical.format(48)} {MEASURED.format(percent)}"
         assert promise(look(client, "/", "es")).endswith(spanish.format(percent))
+
+
+@on_sqlite
+def test_the_share_is_that_of_the_clinic_that_keeps_the_goal_least(client: FlaskClient, clinic: Clinic) -> None:
+    """That somewhere in three states there was a time helps nobody who asks at one of them."""
+    other = clinic.add_location("Far away")
+    clinic.add_hours(clinic.add_therapist("Ben Brown"), other)
+    clinic.plan()
+    measured(clinic, 20, 95, 100)
+    measured(clinic, 20, 70, 100, at=other)
+    assert promise(look(client, "/")).endswith(MEASURED.format(70))
+
+
+@on_sqlite
+def test_without_a_kind_for_new_patients_the_front_page_denies_no_time(client: FlaskClient, clinic: Clinic) -> None:
+    with transaction(clinic.engine) as session:
+        session.execute(update(AppointmentType).values(new_patient=False))
+    page = look(client, "/")
+    assert page.main.one("p", class_="big").text == "Choose what you come for, and see when there is a time."
 
 
 @on_sqlite

@@ -102,7 +102,7 @@ def test_the_page_shows_the_number_and_why(admin: FlaskClient, clinic: Clinic) -
     told = page.main.one("section").text
     assert "Springfield 2 visits a day, since November 23, 2026" in told
     assert "Follows the rule" in told
-    assert "The rule suggests 3. By the stated default" in told
+    assert "The rule suggests 3. By the usual number" in told
     assert "Floor: 0. Ceiling: 4." in told
 
 

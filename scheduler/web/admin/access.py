@@ -154,7 +154,7 @@ def _soonest(standing: Standing) -> str:
 def _patients(met: Met, clinic: ClinicPolicy) -> str:
     """What new patients of four weeks were offered and took."""
     if not met.booked:
-        return str(gettext("No new patient has booked in the last 28 days."))
+        return str(gettext("No booking of a new patient was noted in the last 28 days."))
     return str(
         ngettext(
             "New patients of the last 28 days: "

@@ -91,7 +91,7 @@ def ceiling_told(standing: Standing, target: float) -> str:
     return str(
         gettext(
             "The hours alone keep it from holding: with nothing booked it would be %(ceiling)s, "
-            "and the target is %(target)s. More days with hours would mend it; no therapist can.",
+            "and the target is %(target)s. Only hours on other days would mend it.",
             ceiling=figures.percent_of_goal(ceiling),
             target=figures.percent(target),
         )

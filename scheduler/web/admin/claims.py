@@ -33,7 +33,7 @@ NAMES = {
 }
 STANDS = {
     Saying.HOLDS: _("Holds."),
-    Saying.WORKING_DAYS: _("Does not hold. The page says what does: within so many working days."),
+    Saying.WORKING_DAYS: _("Does not hold. The page says what does: within that many working days."),
     Saying.SOONEST: _("Does not hold. The page says the soonest time."),
     Saying.FAILS: _("Does not hold."),
 }

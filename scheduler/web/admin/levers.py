@@ -308,7 +308,7 @@ def _release(one: KeptDay, here: Location) -> Proposal:
 def _standby(one: Standby, here: Location) -> Proposal:
     address = url_for("levers.open_day", hours_id=one.of.shift.id)
     told = _gives(_times(one.of.starts_at, one.of.ends_at, here), one.starts, one.hours)
-    return Proposal(one.of.shift.therapist, told, gettext("Open"), address, {"day": one.of.day.isoformat()})
+    return Proposal(one.of.shift.therapist, told, gettext("Open this day"), address, {"day": one.of.day.isoformat()})
 
 
 def _ask(one: Ask, here: Location, before: Use | None) -> Proposal:

@@ -132,7 +132,7 @@ def _why(row: ProtectionLevel) -> str:
     """What the rule's number rests on."""
     if row.days:
         return str(gettext("By what was wanted at short notice on the last %(days)d open days.", days=row.days))
-    return str(gettext("By the stated default: there are not 20 open days of history yet."))
+    return str(gettext("By the usual number, since there are not 20 open days of history yet."))
 
 
 def _pinned(row: ProtectionLevel, place: Location, names: Mapping[str, str]) -> str:
