@@ -152,12 +152,14 @@ def foreseen(
     """The misses of the FORESEEN after a moment at a location, by cause: what letters and the page of levers tell.
 
     `starts` are those on offer there, `empty` those with nothing booked, sorted. New patients go on to ask for `pace`
-    visits a day, at even distances, and each takes the soonest that fits beside the others (`cells` each); with it go
-    its starts.
+    visits a day, at even distances from midnight on (UTC, so that what is foreseen does not recede with the clock), and
+    each takes the soonest that fits beside the others (`cells` each); with it go its starts.
     """
     period = now, now + FORESEEN
     visits = [*back_to_back_starts(starts, cells)]
-    gone = _taken(visits, [now + number * DAY / pace for number in range(1, int(pace * (FORESEEN / DAY)) + 1)], notice)
+    midnight = now - (now - EPOCH) % DAY
+    asked = (midnight + number * DAY / pace for number in range(1, int(pace * (FORESEEN / DAY + 1)) + 1))
+    gone = _taken(visits, (at for at in asked if at > now), notice)
     offered = (
         (start - goal, min(start - notice, gone.get(number, start)))
         for start, number in sorted((start, number) for number, visit in enumerate(visits) for start in visit)

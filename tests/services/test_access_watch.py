@@ -184,6 +184,13 @@ def test_the_pace_says_when_what_is_left_runs_out() -> None:
     assert foreseen(WEEKDAYS, free, pace=8)[0].at < miss.at
 
 
+def test_what_is_foreseen_does_not_recede_with_the_clock() -> None:
+    """A letter and the page that it leads to, some minutes later, tell of the same moment."""
+    free = [start for start in WEEKDAYS if start >= starts(2)[0]][::4]
+    looks = [foreseen(WEEKDAYS, free, pace=5, now=NOW + minutes * MINUTE) for minutes in range(0, 150, 10)]
+    assert len({look[0].at for look in looks}) == 1
+
+
 def test_without_hours_in_the_week_ahead_none_is_open() -> None:
     assert {miss.reason for miss in foreseen([], [])} == {Reason.NONE_OPEN}
     assert {miss.reason for miss in foreseen(starts(20), [])} == {Reason.NONE_OPEN}
