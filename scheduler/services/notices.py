@@ -42,21 +42,19 @@ def day_changed(session: Session, appointment: Appointment, *, by: Actor, now: d
 
     A walk-in may begin in the quarter hour that is running.
     """
-    if not cell_of(now) <= appointment.starts_at < now + SOON:
-        return
-    own = select(Account).where(Account.therapist_id == appointment.therapist_id, Account.active)
-    account = session.scalars(own).one_or_none()
-    if account is not None and by.name != audit.name_of(account.id):
+    if cell_of(now) <= appointment.starts_at < now + SOON:
         day = local_date(appointment.starts_at, zone_of(appointment.location.time_zone))
-        owe(session, account.id, Kind.DAY_CHANGED, day.isoformat(), now=now)
+        _owe_therapist(session, appointment.therapist_id, Kind.DAY_CHANGED, day.isoformat(), by=by, now=now)
+
+
+def standby_changed(session: Session, therapist_id: int, day: date, *, by: Actor, now: datetime) -> None:
+    """Owe a therapist word that others, or the rule, opened a day of their hours on standby or closed it again."""
+    _owe_therapist(session, therapist_id, Kind.DAY_CHANGED, day.isoformat(), by=by, now=now)
 
 
 def time_off_decided(session: Session, absence: TimeOff, *, by: Actor, now: datetime) -> None:
     """Owe a therapist word that others decided about what they asked for."""
-    own = select(Account).where(Account.therapist_id == absence.therapist_id, Account.active)
-    account = session.scalars(own).one_or_none()
-    if account is not None and by.name != audit.name_of(account.id):
-        owe(session, account.id, Kind.TIME_OFF_DECIDED, str(absence.id), now=now)
+    _owe_therapist(session, absence.therapist_id, Kind.TIME_OFF_DECIDED, str(absence.id), by=by, now=now)
 
 
 def decision_stands(session: Session, about: str, account: Account) -> Decision | None:
@@ -75,6 +73,13 @@ def administers(place_ids: Sequence[int] | Select[int]) -> ColumnElement[bool]:
     """Whether an account administers the whole clinic, or one of these places."""
     near = select(AccountLocation.account_id).where(AccountLocation.location_id.in_(place_ids))
     return (Account.role == Role.ADMIN) & or_(Account.everywhere, Account.id.in_(near))
+
+
+def _owe_therapist(session: Session, therapist_id: int, kind: Kind, about: str, *, by: Actor, now: datetime) -> None:
+    """Owe a therapist who has an account word of what others did."""
+    account = session.scalars(select(Account).where(Account.therapist_id == therapist_id, Account.active)).one_or_none()
+    if account is not None and by.name != audit.name_of(account.id):
+        owe(session, account.id, kind, about, now=now)
 
 
 def owe(session: Session, account_id: int, kind: Kind, about: str, *, now: datetime) -> None:

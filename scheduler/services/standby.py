@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from scheduler.errors import Invalid
 from scheduler.models import Lever, LeverUse, Location, Promise, Slot, StandbyOpening, WorkingHours
-from scheduler.services import audit, consequences, edits, hours
+from scheduler.services import audit, consequences, edits, hours, notices
 from scheduler.services.audit import Actor
 from scheduler.services.hours import Shift
 from scheduler.timeline import CELL, DAY, local_date, worked_days, working_time, zone_of
@@ -60,6 +60,7 @@ def open_day(session: Session, hours_id: int, day: date, promise: Promise, *, by
     use.cells = _free_cells(session, use)
     if not use.cells:
         raise Invalid("day", "Nothing could be booked then: it is over, closed, taken, or the therapist may not work.")
+    notices.standby_changed(session, row.therapist_id, day, by=by, now=now)
     audit.record(session, "working_hours.opened", row, by=by, now=now, day=day.isoformat())
     return use
 
@@ -78,6 +79,7 @@ def close_day(session: Session, hours_id: int, day: date, *, agreed: str | None,
     with consequences.weighed(session, [row.therapist_id], agreed=agreed, now=now):
         session.get_one(LeverUse, opening.lever_use_id).closed_at = now
         session.delete(opening)
+    notices.standby_changed(session, row.therapist_id, day, by=by, now=now)
     audit.record(session, "working_hours.closed", row, by=by, now=now, day=day.isoformat())
 
 

@@ -9,13 +9,25 @@ from sqlalchemy import Engine, select, update
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound
-from scheduler.models import Appointment, LeverUse, License, Promise, StandbyOpening, Status, WorkingHours
+from scheduler.models import (
+    Appointment,
+    Kind,
+    LeverUse,
+    License,
+    OutboxMessage,
+    Promise,
+    Role,
+    StandbyOpening,
+    Status,
+    WorkingHours,
+)
 from scheduler.services import hours, standby, time_away
 from scheduler.services.consequences import NotAgreed, Why
 from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.timeline import DAY, DAY_MINUTES
 from tests.clinic import HOUR, Clinic, at
 from tests.services.test_hours import ADMIN, audited, change, row_of, rows
+from tests.web.staff import an_account
 
 SATURDAY = date(2026, 11, 28)
 ON_SATURDAYS = 6  # the first number after those of five weekdays
@@ -63,6 +75,15 @@ def test_opening_twice_is_opening_once(clinic: Clinic, engine: Engine) -> None:
     assert open_day(clinic).id == open_day(clinic).id
     with reading(engine) as session:
         assert len(session.scalars(select(LeverUse)).all()) == len(session.scalars(select(StandbyOpening)).all()) == 1
+
+
+def test_a_therapist_whose_day_is_opened_by_others_gets_word(clinic: Clinic, engine: Engine, clock: FixedClock) -> None:
+    an_account(engine, clock, Role.ADMIN)  # who opens the day
+    ana = an_account(engine, clock, Role.THERAPIST, therapist_id=1)
+    open_day(clinic)
+    with reading(engine) as session:
+        owed = session.execute(select(OutboxMessage.account_id, OutboxMessage.kind, OutboxMessage.about)).all()
+    assert owed == [(ana.id, Kind.DAY_CHANGED, "2026-11-28")]
 
 
 def test_closing_takes_what_is_free_and_lists_what_is_booked(clinic: Clinic, engine: Engine) -> None:
