@@ -13,7 +13,17 @@ from scheduler.models.accounts import (
     UsedChallenge,
 )
 from scheduler.models.audit import AuditEvent
-from scheduler.models.booking import Appointment, Hold, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models.booking import (
+    Appointment,
+    Hold,
+    IdempotencyKey,
+    ManageLink,
+    Needling,
+    Override,
+    Patient,
+    SeriesVisit,
+    Status,
+)
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
 from scheduler.models.operations import BookingCount, Heartbeat
@@ -66,6 +76,7 @@ __all__ = [
     "ManageLink",
     "Needling",
     "OutboxMessage",
+    "Override",
     "Passkey",
     "Patient",
     "Promise",
@@ -74,6 +85,7 @@ __all__ = [
     "RecoveryCode",
     "Role",
     "Saying",
+    "SeriesVisit",
     "SignInAttempt",
     "Slot",
     "StaffSession",

@@ -192,11 +192,18 @@ def unfit(
 
 def misfit(session: Session, visit: Imagined) -> Why | None:
     """Why a visit that nobody has booked would not fit, by what is asked of those that are; None when it would."""
-    end = visit.ends_at + timedelta(minutes=visit.buffer_minutes) + CELL
-    concerned, since = [visit.therapist_id], visit.starts_at - CELL
+    return misfits(session, [visit])[0]
+
+
+def misfits(session: Session, visits: Sequence[Imagined]) -> list[Why | None]:
+    """The same of several visits, in their order. As many queries at any number."""
+    if not visits:
+        return []
+    end = max(visit.ends_at + timedelta(minutes=visit.buffer_minutes) for visit in visits) + CELL
+    concerned, since = {visit.therapist_id for visit in visits}, min(visit.starts_at for visit in visits) - CELL
     planned, away = _planned(session, concerned, since, end), Away.near(session, concerned, since, end)
-    why = _why(visit, licensing.licences_of(session, concerned), planned, away)
-    return why or _unoffered(visit, practice.offering(session))
+    licences, offering = licensing.licences_of(session, concerned), practice.offering(session)
+    return [_why(visit, licences, planned, away) or _unoffered(visit, offering) for visit in visits]
 
 
 def of_type(session: Session, kind_id: int, *, now: datetime) -> list[Hit]:
