@@ -25,6 +25,7 @@ from scheduler.web.staff import (
     explain,
     follow_up,
     schedule,
+    series,
     sign_in,
     time_off,
 )
@@ -42,6 +43,7 @@ PAGES = (
     time_off,
     desk,
     desk_booking,
+    series,
     reports,
     access_board,
     claims,

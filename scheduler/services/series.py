@@ -4,7 +4,7 @@
 list is `booking.book_series`. Why visits are chosen as they are: docs/decisions/0023-series.md.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,10 +12,10 @@ from enum import StrEnum
 from itertools import combinations, pairwise
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select, true
 from sqlalchemy.orm import Session
 
-from scheduler.models import Appointment, AppointmentType, Location, Slot, Status
+from scheduler.models import Appointment, AppointmentType, Location, Slot, Status, Therapist, WorkingHours
 from scheduler.services import availability, consequences
 from scheduler.services.availability import Find, Offer
 from scheduler.services.consequences import GRAVEST, Imagined, Why
@@ -127,15 +127,23 @@ def by_day(starts: Iterable[Offer]) -> dict[date, list[Offer]]:
 
 
 def propose(
-    session: Session, plan: Plan, patient_id: UUID, places: frozenset[int] | None, *, now: datetime
+    session: Session,
+    plan: Plan,
+    patient_id: UUID,
+    places: frozenset[int] | None,
+    *,
+    now: datetime,
+    settled: Collection[date] = (),
 ) -> Proposed:
     """The visits that a plan can have now, at these places, and why others found no place.
 
+    A week keeps the days that were `settled` on before, where it has as many as are wished with a start still.
     Three queries at any length, some twenty where something is missing. Raises Invalid for an unknown type, therapist
     or location.
     """
     starts, busy = _starts(session, plan, places, now), _busy(session, patient_id, plan)
-    of_day, weeks = by_day(starts), chosen(plan, starts, busy)
+    of_day = by_day(starts)
+    weeks = chosen(plan, _settled(plan, of_day, settled), busy)
     visits = [Proposal(one, tuple(of_day[day_of(one)])) for week in weeks.values() for one in week]
     short = {week: plan.times_a_week - len(of_week) for week, of_week in weeks.items()}
     empty = {week: [day for day in plan.days_of(week) if day not in map(day_of, weeks[week])] for week in short}
@@ -145,6 +153,18 @@ def propose(
         why.setdefault(day, Unplaced.HAS_VISIT if day in busy else Unplaced.TOO_NEAR)
     gaps = [Gap(week, missing, {day: why[day] for day in empty[week]}) for week, missing in short.items() if missing]
     return Proposed(tuple(visits), tuple(gaps))
+
+
+def _settled(plan: Plan, of_day: Mapping[date, Sequence[Offer]], settled: Collection[date]) -> list[Offer]:
+    """The starts without those of other days, in weeks whose days are settled and can still be had."""
+    had = Counter((day - plan.first) // WEEK for day in settled if day in of_day)
+    kept = {week for week, number in had.items() if number >= plan.times_a_week}
+    return [
+        one
+        for day, starts in of_day.items()
+        if day in settled or (day - plan.first) // WEEK not in kept
+        for one in starts
+    ]
 
 
 def _weeks(plan: Plan) -> list[date]:
@@ -302,3 +322,12 @@ def _kept_back(session: Session, plan: Plan) -> Sequence[datetime]:
 def _last_cell(session: Session, plan: Plan) -> datetime | None:
     """How far ahead the therapist's calendar is made."""
     return session.scalars(select(func.max(Slot.starts_at)).where(Slot.therapist_id == plan.therapist_id)).one()
+
+
+def therapists(session: Session, places: frozenset[int] | None) -> Sequence[Therapist]:
+    """Active therapists who have hours at any of these places, by name."""
+    there = exists().where(
+        WorkingHours.therapist_id == Therapist.id,
+        true() if places is None else WorkingHours.location_id.in_(places),
+    )
+    return session.scalars(select(Therapist).where(Therapist.active, there).order_by(Therapist.name)).all()
