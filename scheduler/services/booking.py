@@ -31,12 +31,14 @@ from scheduler.services import (
     licensing,
     limits,
     notices,
+    override,
     reminders,
     slots,
 )
 from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Bookable, SlotName
 from scheduler.services.holds import Keeper
+from scheduler.services.reasons import Reason
 from scheduler.timeline import DAY
 
 KEYS_KEPT = timedelta(days=7)
@@ -81,7 +83,10 @@ class BookVisit:
 
 @dataclass(frozen=True, slots=True)
 class BookForPatient:
-    """Staff book for somebody whom they know or who is new; the explainer is not shown."""
+    """Staff book for somebody whom they know or who is new; the explainer is not shown.
+
+    `override` is the reason why, where they book against a rule of the calendar.
+    """
 
     slot_id: str
     appointment_type_id: int
@@ -89,6 +94,7 @@ class BookForPatient:
     needling: Needling
     note: str | None
     repeatable: Repeatable
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
 def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyring, now: datetime) -> Visit:
     """Store a visit that staff book: inside the notice too, at places not open online too, by the same claim.
 
+    With a reason also where a rule of the calendar says no, as far as rules yield to one (`override`).
     Raises Invalid for an unknown patient, slot or type, and a NotBookable as `book` does.
     """
     appointment_id = uuid7()
@@ -131,7 +138,11 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
     holds.sweep(session, [SlotName.parse(request.slot_id).therapist_id], now=now)
-    start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now, by_staff=True)
+    slot_id, kind_id, against = request.slot_id, request.appointment_type_id, None
+    if request.override is None:
+        start = availability.require_bookable(session, slot_id, kind_id, now=now, by_staff=True)
+    else:
+        start, against = override.require(session, slot_id, kind_id, now=now)
     if isinstance(request.patient, PatientDetails):
         patient = _new_patient(request.patient, now)
         audit.record(session, "patient.added", patient, by=by, now=now)
@@ -140,7 +151,11 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
         if known is None:
             raise Invalid("patient", "There is no patient with this id.")
         patient = known
-    return _store(session, appointment_id, request, start, patient, None, by=by, keys=keys, now=now)
+    rule = against.reason if against else None
+    visit = _store(session, appointment_id, request, start, patient, None, by=by, keys=keys, now=now, against=rule)
+    if rule is not None and request.override is not None:
+        override.note(session, visit.appointment, rule, request.override, by=by, keys=keys, now=now)
+    return visit
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
@@ -200,6 +215,7 @@ def _store(
     keys: Keyring,
     now: datetime,
     confirm_after: timedelta = timedelta(),
+    against: Reason | None = None,
 ) -> Visit:
     """Claim the cells and write all that a visit has. The therapist must be locked."""
     needling = start.kind.includes_needling
@@ -207,7 +223,11 @@ def _store(
     appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
     appointment.id, appointment.booked_at = appointment_id, now
     offer = access_requests.on_offer(session, start, now=now)
-    slots.claim(session, appointment, release=availability.release(start.policy, now))
+    if against is None or against is Reason.PROTECTED:  # whose cells are all there
+        released = availability.release(start.policy, now) if against is None else appointment.starts_at
+        slots.claim(session, appointment, release=released)
+    else:
+        slots.claim_anyhow(session, [appointment])
     session.add_all([patient, appointment])
     session.flush()
     access_requests.note(session, appointment, offer)

@@ -12,11 +12,11 @@ from enum import StrEnum
 from itertools import combinations, pairwise
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, true
+from sqlalchemy import exists, select, true
 from sqlalchemy.orm import Session
 
 from scheduler.models import Appointment, AppointmentType, Location, Slot, Status, Therapist, WorkingHours
-from scheduler.services import availability, consequences
+from scheduler.services import availability, consequences, practice, slots
 from scheduler.services.availability import Find, Offer
 from scheduler.services.consequences import GRAVEST, Imagined, Why
 from scheduler.services.planned import Hours, Rows
@@ -239,12 +239,12 @@ def _why(
     of_day = defaultdict[date, list[Imagined]](list)
     for one in tries:
         of_day[local_date(one.starts_at, zone_of(one.time_zone))].append(one)
-    kept_back, last = _kept_back(session, plan), _last_cell(session, plan)
+    kept_back, end = _kept_back(session, plan), slots.horizon_end(practice.policy(session), now)
     found: dict[date, Reason | Unplaced] = {}
     for day in empty:
         fitting = [one for one in of_day[day] if whys[one] is None]
         if fitting:
-            found[day] = _in_the_plan(fitting, kept_back, last, now)
+            found[day] = _in_the_plan(fitting, kept_back, end, now)
         else:
             reasons = [why for one in of_day[day] if (why := whys[one]) is not None]
             furthest = max(reasons, key=GRAVEST.index, default=None)
@@ -255,14 +255,12 @@ def _why(
     return found
 
 
-def _in_the_plan(
-    fitting: Sequence[Imagined], kept_back: Collection[datetime], last: datetime | None, now: datetime
-) -> Reason:
+def _in_the_plan(fitting: Sequence[Imagined], kept_back: Collection[datetime], end: datetime, now: datetime) -> Reason:
     """Why none of these can be booked, which hours and licences allow."""
     starts = {one.starts_at for one in fitting}
     if max(starts) < cell_of(now):
         return Reason.TOO_SOON
-    if last is None or min(starts) > last:
+    if min(starts) >= end:
         return Reason.NOT_PLANNED
     return Reason.PROTECTED if starts & set(kept_back) else Reason.TAKEN
 
@@ -317,11 +315,6 @@ def _kept_back(session: Session, plan: Plan) -> Sequence[datetime]:
         Slot.fit >= kind.cells,
     )
     return session.scalars(free).all()
-
-
-def _last_cell(session: Session, plan: Plan) -> datetime | None:
-    """How far ahead the therapist's calendar is made."""
-    return session.scalars(select(func.max(Slot.starts_at)).where(Slot.therapist_id == plan.therapist_id)).one()
 
 
 def therapists(session: Session, places: frozenset[int] | None) -> Sequence[Therapist]:

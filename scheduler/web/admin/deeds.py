@@ -46,6 +46,7 @@ VERBS: dict[str, Any] = {
     "passkey_added": _("Added a passkey"),
     "passkey_removed": _("Removed a passkey"),
     "opened": _("Opened"),
+    "overridden": _("Booked against a rule"),
     "password_set": _("Set the password"),
     "read": _("Looked at"),
     "reminders_started": _("Started the reminders"),
