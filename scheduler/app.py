@@ -28,6 +28,7 @@ from scheduler.web.staff import (
     explain,
     follow_up,
     schedule,
+    series,
     sign_in,
     time_off,
 )
@@ -45,6 +46,7 @@ PAGES = (
     time_off,
     desk,
     desk_booking,
+    series,
     reports,
     access_board,
     claims,

@@ -71,6 +71,15 @@ def write(entry: Entry, invitation: Invitation | None, *, now: datetime) -> str:
     return str(calendar.to_ical().decode())
 
 
+def write_several(entries: Iterable[Entry], *, now: datetime) -> str:
+    """Visits that are confirmed together: published, since a request may be of one visit only (RFC 5546, 3.2.2)."""
+    calendar = _calendar()
+    calendar.add("method", "PUBLISH")
+    for entry in entries:
+        calendar.add_component(_event(entry, now, cancelled=False))
+    return str(calendar.to_ical().decode())
+
+
 def write_all(entries: Iterable[Entry], name: str, *, now: datetime) -> str:
     """Many visits as one calendar to follow, with every zone that is named in it."""
     calendar = _calendar()

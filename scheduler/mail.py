@@ -23,7 +23,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import Letter, OneOfSeries, StaffLetter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
@@ -101,6 +101,14 @@ class Mailer:
             subject=subject,
             when=words.when(letter.starts_at, letter.time_zone, language, year=True),
             link=f"{base_url}/appointments/{letter.token}{asked}" if letter.token is not None else None,
+            series=[
+                (
+                    words.when(one.starts_at, one.time_zone, language, year=True),
+                    one,
+                    f"{base_url}/appointments/{one.token}{asked}",
+                )
+                for one in letter.series
+            ],
             asked=asked,
             base_url=base_url,
         )
@@ -129,6 +137,12 @@ def _day(letter: StaffLetter, language: str) -> str | None:
 def _subject(letter: Letter, language: str) -> str:
     at = (letter.starts_at, letter.time_zone, language)
     when = f"{words.day(*at)}, {words.hour(*at)}"
+    if letter.series:
+        first = letter.series[0]
+        at = (first.starts_at, first.time_zone, language)
+        when = f"{words.day(*at)}, {words.hour(*at)}"
+        count = len(letter.series)
+        return str(gettext("Booked: %(count)d physical therapy visits from %(when)s", count=count, when=when))
     match letter.kind:
         case Kind.CONFIRMATION:
             return str(gettext("Booked: physical therapy visit, %(when)s", when=when))
@@ -150,22 +164,28 @@ def _part(text: str, subtype: str, **parameters: str) -> MIMEText:
 
 
 def _calendar_part(letter: Letter, sender: str, now: datetime) -> MIMEText:
-    entry = Entry(
-        visit_id=letter.visit_id,
-        sender=sender,
-        sequence=letter.sequence,
-        starts_at=letter.starts_at,
-        ends_at=letter.ends_at,
-        summary=gettext("Physical therapy visit"),
-        clinic=letter.clinic,
-        place=letter.place,
-        address=letter.address,
-        phone=letter.phone,
-    )
+    if letter.series:
+        text = calendars.write_several([_entry(one, letter.clinic, sender) for one in letter.series], now=now)
+        return _part(text, "calendar", method="PUBLISH", name="visits.ics")
     cancelled = letter.kind == Kind.CANCELLATION
     invitation = Invitation(sender, _harmless(letter.clinic), letter.recipient, cancelled=cancelled)
-    text = calendars.write(entry, invitation, now=now)
+    text = calendars.write(_entry(letter, letter.clinic, sender), invitation, now=now)
     return _part(text, "calendar", method=invitation.method, name="visit.ics")
+
+
+def _entry(visit: Letter | OneOfSeries, clinic: str, sender: str) -> Entry:
+    return Entry(
+        visit_id=visit.visit_id,
+        sender=sender,
+        sequence=visit.sequence,
+        starts_at=visit.starts_at,
+        ends_at=visit.ends_at,
+        summary=gettext("Physical therapy visit"),
+        clinic=clinic,
+        place=visit.place,
+        address=visit.address,
+        phone=visit.phone,
+    )
 
 
 def _address(text: str) -> str:

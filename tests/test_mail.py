@@ -49,7 +49,7 @@ from scheduler.services.access_watch import Alert
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import Letter, OneOfSeries, StaffLetter
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
 from tests.clinic import Clinic, at, body, key
@@ -146,6 +146,23 @@ LETTER = Letter(
 )
 
 
+OF_SERIES: dict[str, Any] = {
+    "explainer_shown": False,
+    "series": tuple(
+        OneOfSeries(
+            visit_id=UUID(int=2 + number),
+            starts_at=LETTER.starts_at + number * timedelta(days=7),
+            ends_at=LETTER.ends_at + number * timedelta(days=7),
+            sequence=0,
+            place=LETTER.place,
+            address=LETTER.address,
+            phone=LETTER.phone,
+            time_zone=LETTER.time_zone,
+            token=f"t0ken{number}" * 7,
+        )
+        for number in range(2)
+    ),
+}
 TO_PATIENTS = [kind for kind in Kind if kind not in TO_STAFF]
 STAFF_LETTERS = {
     kind: StaffLetter(
@@ -265,8 +282,18 @@ def shown(content: bytes) -> str:
 @pytest.mark.parametrize("language", ["en", "es"])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_message_is_its_golden_file(mailer: Mailer, kind: Kind, language: str) -> None:
-    path = GOLDEN / f"{kind}.{language}.txt"
-    found = shown(mailer.write(any_letter(kind, language), now=NOW).content)
+    require_golden(f"{kind}.{language}.txt", mailer.write(any_letter(kind, language), now=NOW))
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_one_message_of_a_series_is_its_golden_file(mailer: Mailer, language: str) -> None:
+    parcel = mailer.write(replace(any_letter(Kind.CONFIRMATION, language), **OF_SERIES), now=NOW)
+    require_plain(parcel.content)
+    require_golden(f"series.{language}.txt", parcel)
+
+
+def require_golden(name: str, parcel: Parcel) -> None:
+    path, found = GOLDEN / name, shown(parcel.content)
     if os.environ.get("RENEW_GOLDEN") == "1":
         path.write_text(found, newline="\n")
         pytest.fail(f"{path.name} was written anew. Read the difference, then run without RENEW_GOLDEN.")
@@ -328,7 +355,9 @@ def test_no_name_of_a_place_harms_who_is_told_of_the_goal(mailer: Mailer, name: 
 
 
 def test_every_golden_file_belongs_to_a_message() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == {f"{kind}.{to}.txt" for kind in Kind for to in ("en", "es")}
+    assert {path.name for path in GOLDEN.iterdir()} == {
+        f"{kind}.{to}.txt" for kind in [*Kind, "series"] for to in ("en", "es")
+    }
 
 
 # --- the frame

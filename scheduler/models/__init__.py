@@ -22,7 +22,17 @@ from scheduler.models.accounts import (
     UsedChallenge,
 )
 from scheduler.models.audit import AuditEvent
-from scheduler.models.booking import Appointment, Hold, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models.booking import (
+    Appointment,
+    Hold,
+    IdempotencyKey,
+    ManageLink,
+    Needling,
+    Override,
+    Patient,
+    SeriesVisit,
+    Status,
+)
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
 from scheduler.models.operations import BookingCount, Heartbeat
@@ -76,6 +86,7 @@ __all__ = [
     "ManageLink",
     "Needling",
     "OutboxMessage",
+    "Override",
     "Passkey",
     "Patient",
     "Promise",
@@ -84,6 +95,7 @@ __all__ = [
     "RecoveryCode",
     "Role",
     "Saying",
+    "SeriesVisit",
     "SignInAttempt",
     "Slot",
     "StaffSession",

@@ -168,6 +168,34 @@ class ManageLink(Base):
     token_sha256: Mapped[str] = mapped_column(unique=True)
 
 
+class SeriesVisit(Base):
+    """That a visit was booked together with others, all or none; `first_id` is the first of them, which names all.
+
+    One message confirms them: whichever of their confirmations goes first tells of all that still stand.
+    """
+
+    __tablename__ = "series_visit"
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    first_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), index=True)
+
+
+class Override(Base):
+    """That staff booked a visit against a rule, which one, who and why; the reason is what they wrote, sealed.
+
+    `rule` is a word of `services.reasons.Reason`, `used_by` the account as audit rows name it.
+    """
+
+    __tablename__ = "booking_override"
+    __table_args__ = (
+        CheckConstraint("length(rule) > 0", name="rule_given"),
+        CheckConstraint("length(used_by) > 0", name="used_by_given"),
+    )
+    appointment_id: Mapped[UUID] = mapped_column(ForeignKey("appointment.id"), primary_key=True)
+    rule: Mapped[str]
+    reason_sealed: Mapped[bytes]
+    used_by: Mapped[str]
+
+
 class IdempotencyKey(Base):
     """A request that was answered with 201: inserted first, so that its repeats wait for it and find its visit."""
 

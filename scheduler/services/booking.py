@@ -1,17 +1,27 @@
 """Booking a visit, looking at it, cancelling it. The caller owns the transaction."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, Select, delete, select
 from sqlalchemy.orm import Session, joinedload
 from uuid6 import uuid7
 
 from scheduler.db import insert_into
-from scheduler.errors import Invalid, NotFound, VisitClosed
+from scheduler.errors import Conflict, Invalid, NotBookable, NotFound, SlotTaken, VisitClosed
 from scheduler.keys import Keyring, fingerprint
-from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models import (
+    Appointment,
+    ExplainerVersion,
+    IdempotencyKey,
+    ManageLink,
+    Needling,
+    Patient,
+    SeriesVisit,
+    Status,
+)
 from scheduler.services import (
     access_requests,
     audit,
@@ -21,15 +31,19 @@ from scheduler.services import (
     licensing,
     limits,
     notices,
+    override,
     reminders,
     slots,
 )
 from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Bookable, SlotName
 from scheduler.services.holds import Keeper
+from scheduler.services.reasons import Reason
 from scheduler.timeline import DAY
 
 KEYS_KEPT = timedelta(days=7)
+MOST_OF_A_SERIES = 130  # five a week for half a year
+TOLD_BY_THE_FIRST = timedelta(minutes=15)  # so long the other visits of a series leave it to the first to tell of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,10 @@ class BookVisit:
 
 @dataclass(frozen=True, slots=True)
 class BookForPatient:
-    """Staff book for somebody whom they know or who is new; the explainer is not shown."""
+    """Staff book for somebody whom they know or who is new; the explainer is not shown.
+
+    `override` is the reason why, where they book against a rule of the calendar.
+    """
 
     slot_id: str
     appointment_type_id: int
@@ -77,6 +94,7 @@ class BookForPatient:
     needling: Needling
     note: str | None
     repeatable: Repeatable
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,7 @@ def book(session: Session, request: BookVisit, *, keys: Keyring, now: datetime) 
 def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyring, now: datetime) -> Visit:
     """Store a visit that staff book: inside the notice too, at places not open online too, by the same claim.
 
+    With a reason also where a rule of the calendar says no, as far as rules yield to one (`override`).
     Raises Invalid for an unknown patient, slot or type, and a NotBookable as `book` does.
     """
     appointment_id = uuid7()
@@ -119,7 +138,11 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
     if earlier is not None:
         return _with_token(_visits(session, Appointment.id == earlier), keys)
     holds.sweep(session, [SlotName.parse(request.slot_id).therapist_id], now=now)
-    start = availability.require_bookable(session, request.slot_id, request.appointment_type_id, now=now, by_staff=True)
+    slot_id, kind_id, against = request.slot_id, request.appointment_type_id, None
+    if request.override is None:
+        start = availability.require_bookable(session, slot_id, kind_id, now=now, by_staff=True)
+    else:
+        start, against = override.require(session, slot_id, kind_id, now=now)
     if isinstance(request.patient, PatientDetails):
         patient = _new_patient(request.patient, now)
         audit.record(session, "patient.added", patient, by=by, now=now)
@@ -128,7 +151,11 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
         if known is None:
             raise Invalid("patient", "There is no patient with this id.")
         patient = known
-    return _store(session, appointment_id, request, start, patient, None, by=by, keys=keys, now=now)
+    rule = against.reason if against else None
+    visit = _store(session, appointment_id, request, start, patient, None, by=by, keys=keys, now=now, against=rule)
+    if rule is not None and request.override is not None:
+        override.note(session, visit.appointment, rule, request.override, by=by, keys=keys, now=now)
+    return visit
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
@@ -187,6 +214,8 @@ def _store(
     by: Actor,
     keys: Keyring,
     now: datetime,
+    confirm_after: timedelta = timedelta(),
+    against: Reason | None = None,
 ) -> Visit:
     """Claim the cells and write all that a visit has. The therapist must be locked."""
     needling = start.kind.includes_needling
@@ -194,12 +223,16 @@ def _store(
     appointment = _visit_of(request, start, patient, shown, keys.seal(request.note))
     appointment.id, appointment.booked_at = appointment_id, now
     offer = access_requests.on_offer(session, start, now=now)
-    slots.claim(session, appointment, release=availability.release(start.policy, now))
+    if against is None or against is Reason.PROTECTED:  # whose cells are all there
+        released = availability.release(start.policy, now) if against is None else appointment.starts_at
+        slots.claim(session, appointment, release=released)
+    else:
+        slots.claim_anyhow(session, [appointment])
     session.add_all([patient, appointment])
     session.flush()
     access_requests.note(session, appointment, offer)
     token = add_link(session, appointment, keys)
-    reminders.plan(session, appointment, patient, start.policy, now=now)
+    reminders.plan(session, appointment, patient, start.policy, confirm_after=confirm_after, now=now)
     notices.day_changed(session, appointment, by=by, now=now)
     audit.record(session, "appointment.booked", appointment, by=by, now=now)
     return Visit(appointment, token)
@@ -258,22 +291,24 @@ def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, n
 
 
 def _visits(session: Session, wanted: ColumnElement[bool]) -> tuple[Appointment, ManageLink]:
-    found = session.execute(
+    found = session.execute(_with_links().where(wanted)).one_or_none()
+    if found is None:
+        raise NotFound("There is no visit with this link.")
+    return found
+
+
+def _with_links() -> Select[Appointment, ManageLink]:
+    """Visits with their newest links."""
+    newest = (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation)
+    return (
         select(Appointment, ManageLink)
-        .join(
-            ManageLink,
-            (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
-        )
-        .where(wanted)
+        .join(ManageLink, newest)
         .options(
             joinedload(Appointment.location),
             joinedload(Appointment.therapist),
             joinedload(Appointment.explainer_version),
         )
-    ).one_or_none()
-    if found is None:
-        raise NotFound("There is no visit with this link.")
-    return found
+    )
 
 
 def _with_token(found: tuple[Appointment, ManageLink], keys: Keyring) -> Visit:
@@ -298,3 +333,92 @@ def add_link(session: Session, appointment: Appointment, keys: Keyring) -> str:
         )
     )
     return token
+
+
+@dataclass(frozen=True, slots=True)
+class BookSeries:
+    """Staff book several starts of one therapist for a known patient, in their order: all of them or none."""
+
+    slot_ids: tuple[str, ...]
+    appointment_type_id: int
+    patient: UUID
+    needling: Needling
+    note: str | None
+    repeatable: Repeatable
+
+    def one(self, slot_id: str) -> BookForPatient:
+        return BookForPatient(
+            slot_id, self.appointment_type_id, self.patient, self.needling, self.note, self.repeatable
+        )
+
+
+class SeriesRefused(Conflict):
+    """Some starts of a series cannot be booked now, so none was; `refused` says which, and why each."""
+
+    code = "series-refused"
+
+    def __init__(self, refused: dict[str, NotBookable]) -> None:
+        super().__init__("Some of these times cannot be booked any more, so none was.")
+        self.refused = refused
+
+
+def book_series(session: Session, request: BookSeries, *, by: Actor, keys: Keyring, now: datetime) -> list[Visit]:
+    """Store visits that staff book together, each as `book_for` would, or raise and store none.
+
+    The therapist is locked once. Raises SeriesRefused naming every start that is gone, Invalid for starts of several
+    therapists, one that comes twice, none or too many, and for an unknown patient, slot or type.
+    """
+    first_id = uuid7()
+    earlier = _claim_key(session, request.repeatable, first_id, now)
+    if earlier is not None:
+        return of_series(session, earlier, keys=keys)
+    holds.sweep(session, [_one_therapist(request.slot_ids)], now=now)
+    patient = session.get(Patient, request.patient)
+    if patient is None:
+        raise Invalid("patient", "There is no patient with this id.")
+    visits: list[Visit] = []
+    for slot_id, start in _all_bookable(session, request, now).items():
+        number, wait = (uuid7(), TOLD_BY_THE_FIRST) if visits else (first_id, timedelta())
+        try:
+            visit = _store(
+                session, number, request.one(slot_id), start, patient, None,
+                by=by, keys=keys, now=now, confirm_after=wait,
+            )  # fmt: skip
+        except SlotTaken as refusal:  # two of them meet: no other can have come between, under the lock
+            raise SeriesRefused({slot_id: refusal}) from refusal
+        session.add(SeriesVisit(appointment_id=visit.appointment.id, first_id=first_id))
+        visits.append(visit)
+    return visits
+
+
+def of_series(session: Session, first_id: UUID, *, keys: Keyring) -> list[Visit]:
+    """The visits that were booked together with this first one, as they stand, by their starts."""
+    ids = select(SeriesVisit.appointment_id).where(SeriesVisit.first_id == first_id)
+    found = session.execute(_with_links().where(Appointment.id.in_(ids)).order_by(Appointment.starts_at)).all()
+    return [_with_token((appointment, link), keys) for appointment, link in found]
+
+
+def _one_therapist(slot_ids: Sequence[str]) -> int:
+    """Whose starts these are; raises Invalid unless they are several of one therapist, each named once."""
+    if not 1 <= len(slot_ids) <= MOST_OF_A_SERIES or len(set(slot_ids)) < len(slot_ids):
+        raise Invalid("slots", f"Name from one to {MOST_OF_A_SERIES} times, each once.")
+    whose = {SlotName.parse(slot_id).therapist_id for slot_id in slot_ids}
+    if len(whose) > 1:
+        raise Invalid("slots", "All times of a series are of one therapist.")
+    return whose.pop()
+
+
+def _all_bookable(session: Session, request: BookSeries, now: datetime) -> dict[str, Bookable]:
+    """Every start by its id, each asked by the rules of search; raises SeriesRefused for all that break one."""
+    starts: dict[str, Bookable] = {}
+    refused: dict[str, NotBookable] = {}
+    for slot_id in request.slot_ids:
+        try:
+            starts[slot_id] = availability.require_bookable(
+                session, slot_id, request.appointment_type_id, now=now, by_staff=True
+            )
+        except NotBookable as refusal:
+            refused[slot_id] = refusal
+    if refused:
+        raise SeriesRefused(refused)
+    return starts

@@ -21,7 +21,17 @@ from sqlalchemy.orm import Session
 
 from scheduler.db import alone_with
 from scheduler.errors import Conflict
-from scheduler.models import Appointment, AppointmentType, Location, Patient, Slot, Status, Therapist, WorkingHours
+from scheduler.models import (
+    Appointment,
+    AppointmentType,
+    Location,
+    Override,
+    Patient,
+    Slot,
+    Status,
+    Therapist,
+    WorkingHours,
+)
 from scheduler.services import goal_changed, licensing, practice, slots, starts_changed
 from scheduler.services.goal_changed import NewlyMissed
 from scheduler.services.licensing import Licences
@@ -51,6 +61,7 @@ class Why(StrEnum):
 
 
 GRAVEST = list(Why)
+TOO_SHORT = "hours-too-short"  # what is outside the hours in its end only
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +199,28 @@ def unfit(
     planned, away = _planned(session, concerned, since, until), Away.near(session, concerned, since, until)
     offering = practice.offering(session)
     reasons = ((visit, _why(visit, licences, planned, away) or _unoffered(visit, offering)) for visit in visits)
-    return [_hit(visit, why) for visit, why in reasons if why is not None]
+    return [_hit(visit, why) for visit, why in reasons if why is not None and visit.overridden not in _known(why)]
+
+
+def _known(why: Why) -> frozenset[str]:
+    """The rules by whose names staff booked against this very one, knowing it (`Override`)."""
+    return frozenset({why, TOO_SHORT} if why is Why.OUTSIDE_HOURS else {why})
 
 
 def misfit(session: Session, visit: Imagined) -> Why | None:
     """Why a visit that nobody has booked would not fit, by what is asked of those that are; None when it would."""
-    end = visit.ends_at + timedelta(minutes=visit.buffer_minutes) + CELL
-    concerned, since = [visit.therapist_id], visit.starts_at - CELL
+    return misfits(session, [visit])[0]
+
+
+def misfits(session: Session, visits: Sequence[Imagined]) -> list[Why | None]:
+    """The same of several visits, in their order. As many queries at any number."""
+    if not visits:
+        return []
+    end = max(visit.ends_at + timedelta(minutes=visit.buffer_minutes) for visit in visits) + CELL
+    concerned, since = {visit.therapist_id for visit in visits}, min(visit.starts_at for visit in visits) - CELL
     planned, away = _planned(session, concerned, since, end), Away.near(session, concerned, since, end)
-    why = _why(visit, licensing.licences_of(session, concerned), planned, away)
-    return why or _unoffered(visit, practice.offering(session))
+    licences, offering = licensing.licences_of(session, concerned), practice.offering(session)
+    return [_why(visit, licences, planned, away) or _unoffered(visit, offering) for visit in visits]
 
 
 def of_type(session: Session, kind_id: int, *, now: datetime) -> list[Hit]:
@@ -245,11 +268,13 @@ def _visits(now: datetime) -> Select[*tuple[Any, ...]]:
             Location.active.label("location_active"),
             Location.state,
             Location.time_zone,
+            Override.rule.label("overridden"),
         )
         .join(AppointmentType, AppointmentType.id == Appointment.appointment_type_id)
         .join(Patient, Patient.id == Appointment.patient_id)
         .join(Therapist, Therapist.id == Appointment.therapist_id)
         .join(Location, Location.id == Appointment.location_id)
+        .outerjoin(Override, (Override.appointment_id == Appointment.id) & (Appointment.visit_version == 1))
         .where(Appointment.status == Status.BOOKED, Appointment.starts_at >= now)
         .order_by(Appointment.starts_at, Appointment.id)
     )

@@ -1,12 +1,12 @@
 """What a message says: everything in it, as the rows stand at one moment, or why it must not go any more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from scheduler.keys import Keyring
@@ -14,11 +14,13 @@ from scheduler.models import (
     Account,
     Appointment,
     ClinicPolicy,
+    Fate,
     Kind,
     Location,
     ManageLink,
     OutboxMessage,
     Patient,
+    SeriesVisit,
     Status,
 )
 from scheduler.models.watch import WORDS
@@ -48,6 +50,7 @@ FACTS = (
         ClinicPolicy.clinic_name,
         ManageLink.generation,
         ManageLink.key_id,
+        SeriesVisit.first_id,
     )
     .select_from(OutboxMessage)
     .join(Appointment, Appointment.id == OutboxMessage.appointment_id)
@@ -58,7 +61,32 @@ FACTS = (
         ManageLink,
         (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
     )
+    .outerjoin(SeriesVisit, SeriesVisit.appointment_id == Appointment.id)
 )
+# The visits of a series that still stand, as the message that confirms them all names each.
+OF_SERIES = (
+    select(
+        Appointment.id,
+        Appointment.starts_at,
+        Appointment.ends_at,
+        Appointment.visit_version,
+        Location.name,
+        Location.address,
+        Location.phone,
+        Location.time_zone,
+        ManageLink.generation,
+        ManageLink.key_id,
+    )
+    .join(SeriesVisit, SeriesVisit.appointment_id == Appointment.id)
+    .join(Location, Location.id == Appointment.location_id)
+    .join(
+        ManageLink,
+        (ManageLink.appointment_id == Appointment.id) & (ManageLink.generation == Appointment.link_generation),
+    )
+    .where(Appointment.status == Status.BOOKED)
+    .order_by(Appointment.starts_at)
+)
+TOLD_TOGETHER = "told with the other visits of the series"
 TO_STAFF = (
     select(OutboxMessage, Account, ClinicPolicy.clinic_name)
     .join(Account, Account.id == OutboxMessage.account_id)
@@ -72,10 +100,26 @@ ONE = FACTS.where(OutboxMessage.id == bindparam("id")).with_for_update(read=True
 
 
 @dataclass(frozen=True, slots=True)
+class OneOfSeries:
+    """One of the visits that a message confirms together."""
+
+    visit_id: UUID
+    starts_at: datetime
+    ends_at: datetime
+    sequence: int
+    place: str
+    address: str
+    phone: str
+    time_zone: str
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """All that a message says, at this moment. `sequence` rises with every change of the visit (RFC 5545).
 
-    `explainer_shown` is false where staff booked: then the confirmation says where to read it.
+    `explainer_shown` is false where staff booked: then the confirmation says where to read it. `series` are all visits
+    that it confirms, its own among them, where it confirms several.
     """
 
     message_id: UUID
@@ -93,6 +137,7 @@ class Letter:
     sequence: int
     token: str | None
     explainer_shown: bool = True
+    series: tuple[OneOfSeries, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +161,12 @@ class StaffLetter:
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
-    """What these messages to patients would say now; without those that have nobody to go to."""
+    """What these messages to patients would say now; without those that have nobody to go to.
+
+    Nor those that may tell of a whole series: which one does is only known when it goes.
+    """
     rows = session.execute(SEVERAL, {"ids": message_ids}) if message_ids else ()
-    return [_letter(row, keys) for row in rows if row.email is not None]
+    return [_letter(row, keys) for row in rows if row.email is not None and not _may_tell_of_all(row)]
 
 
 def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | StaffLetter | str:
@@ -129,7 +177,41 @@ def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime)
         return _staff_letter(session, *session.execute(TO_STAFF, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
-    return _obsolete(row, now) or _letter(row, keys)
+    return _obsolete(row, now) or (_of_series(session, row, keys, now) if _may_tell_of_all(row) else _letter(row, keys))
+
+
+def _may_tell_of_all(row: Facts) -> bool:
+    """Whether a message confirms a visit as it was booked with others, not as it was moved to later."""
+    return row.kind == Kind.CONFIRMATION and row.first_id is not None and row.told_version == 1
+
+
+def _of_series(session: Session, row: Facts, keys: Keyring, now: datetime) -> Letter | str:
+    """The one message of a series, with all visits that still stand; why it must not go where another one went."""
+    went = exists().where(
+        OutboxMessage.appointment_id == SeriesVisit.appointment_id,
+        SeriesVisit.first_id == row.first_id,
+        OutboxMessage.kind == Kind.CONFIRMATION,
+        OutboxMessage.visit_version == 1,
+        OutboxMessage.status == Fate.SENT,
+    )
+    if session.execute(select(went)).scalar_one():
+        return TOLD_TOGETHER
+    visits = session.execute(OF_SERIES.where(SeriesVisit.first_id == row.first_id, Appointment.starts_at > now))
+    told = tuple(
+        OneOfSeries(
+            visit_id=one.id,
+            starts_at=one.starts_at,
+            ends_at=one.ends_at,
+            sequence=one.visit_version - 1,
+            place=one.name,
+            address=one.address,
+            phone=one.phone,
+            time_zone=one.time_zone,
+            token=keys.link_token(one.id, one.generation, one.key_id),
+        )
+        for one in visits
+    )
+    return replace(_letter(row, keys), series=told if len(told) > 1 else ())
 
 
 def _staff_letter(

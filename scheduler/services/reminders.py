@@ -35,15 +35,23 @@ class Ahead:
     first: datetime | None
 
 
-def plan(session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime) -> None:
-    """Owe the confirmation and every reminder that can still be useful.
+def plan(
+    session: Session,
+    appointment: Appointment,
+    patient: Patient,
+    policy: ClinicPolicy,
+    *,
+    now: datetime,
+    confirm_after: timedelta = timedelta(),
+) -> None:
+    """Owe the confirmation, by then, and every reminder that can still be useful.
 
     A reminder is due a true length of time before the visit, whatever the clocks do in between. One whose time has
     passed, or that would follow the confirmation within 12 hours, is not owed. SMS owes nothing until it is configured.
     """
     if patient.email is None:
         return
-    _owe(session, appointment, Kind.CONFIRMATION, due_at=now, now=now)
+    _owe(session, appointment, Kind.CONFIRMATION, due_at=now + confirm_after, now=now)
     if not patient.remind_by_email:
         return
     for channel, offset in offsets(policy.reminders):

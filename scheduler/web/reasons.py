@@ -29,6 +29,15 @@ SENTENCES = {
     Reason.NOT_PLANNED: _("The calendar is not made that far ahead yet."),
     Reason.OFFERED: _("This time can be booked now."),
 }
+# The rules that staff may book against, of a visit that was: without the times of that moment.
+RULES = {
+    Reason.OUTSIDE_HOURS: SENTENCES[Reason.OUTSIDE_HOURS],
+    Reason.HOURS_TOO_SHORT: _("It runs past the hours."),
+    Reason.CLOSED_THEN: SENTENCES[Reason.CLOSED_THEN],
+    Reason.THERAPIST_OFF: SENTENCES[Reason.THERAPIST_OFF],
+    Reason.NOT_PLANNED: _("The calendar was not made that far ahead."),
+    Reason.PROTECTED: _("It was kept back for short notice."),
+}
 
 
 def sentence(verdict: Verdict, zone: str) -> str:

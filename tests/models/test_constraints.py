@@ -70,10 +70,12 @@ from scheduler.models import (
     Location,
     ManageLink,
     OutboxMessage,
+    Override,
     Passkey,
     Patient,
     ProtectionLevel,
     RecoveryCode,
+    SeriesVisit,
     SignInAttempt,
     Slot,
     StaffSession,
@@ -399,6 +401,15 @@ def a_plan(session: Session, _n: int) -> Values:
     return whose | {"basis": "all rows", "until": NOON, "compared_at": NOON}
 
 
+def a_series_visit(session: Session, _n: int) -> Values:
+    return {"appointment_id": stored(session, Appointment)["id"], "first_id": stored(session, Appointment)["id"]}
+
+
+def an_override(session: Session, _n: int) -> Values:
+    visit = stored(session, Appointment)["id"]
+    return {"appointment_id": visit, "rule": "outside-hours", "reason_sealed": b"sealed", "used_by": "account:1"}
+
+
 def a_word_told(session: Session, _n: int) -> Values:
     what = {"appointment_id": stored(session, Appointment)["id"], "visit_version": 1, "status": "cancelled"}
     return what | {"account_id": stored(session, Account)["id"], "told_at": NOON}
@@ -435,10 +446,12 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     Location: a_location,
     ManageLink: a_link,
     OutboxMessage: a_message,
+    Override: an_override,
     Passkey: a_passkey,
     Patient: a_patient,
     ProtectionLevel: a_level,
     RecoveryCode: a_recovery_code,
+    SeriesVisit: a_series_visit,
     SignInAttempt: a_sign_in_attempt,
     Slot: a_slot,
     StaffSession: a_session,
@@ -817,6 +830,13 @@ CASES = [
     Case("pk_attempt", Attempt, repeating("id")),
     Case("ck_channel_state_failures_not_negative", ChannelState, changing(failures=-1)),
     Case("pk_channel_state", ChannelState, repeating("channel")),
+    Case("fk_series_visit_appointment_id", SeriesVisit, adding(appointment_id=NO_ID)),
+    Case("fk_series_visit_first_id", SeriesVisit, adding(first_id=NO_ID)),
+    Case("pk_series_visit", SeriesVisit, repeating("appointment_id")),
+    Case("ck_booking_override_rule_given", Override, adding(rule="")),
+    Case("ck_booking_override_used_by_given", Override, adding(used_by="")),
+    Case("fk_booking_override_appointment_id", Override, adding(appointment_id=NO_ID)),
+    Case("pk_booking_override", Override, repeating("appointment_id")),
     Case("fk_told_appointment_id", Told, adding(appointment_id=NO_ID)),
     Case("fk_told_account_id", Told, adding(account_id=NOBODY)),
     Case("pk_told", Told, repeating("appointment_id", "visit_version", "status")),

@@ -40,12 +40,14 @@ from scheduler.models import (
     LeverUse,
     Location,
     OutboxMessage,
+    Override,
     Passkey,
     Patient,
     ProtectionLevel,
     Reason,
     RecoveryCode,
     Role,
+    SeriesVisit,
     SignInAttempt,
     StaffSession,
     StandbyOpening,
@@ -195,6 +197,8 @@ def of_account(account_id: int, visit: UUID | None, now: datetime) -> list[Base]
         UsedChallenge(challenge_sha256="1", used_at=now),
         CalendarFeed(account_id=account_id, token_sha256=token, detailed=False, created_at=now),
         Told(account_id=account_id, appointment_id=visit, visit_version=1, status="booked", told_at=now),
+        SeriesVisit(appointment_id=visit, first_id=visit),
+        Override(appointment_id=visit, rule="protected", reason_sealed=b"1", used_by=f"account:{account_id}"),
     ]
 
 

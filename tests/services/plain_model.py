@@ -77,6 +77,7 @@ class Booked:
     kind: str
     token: str
     cancelled: bool = False
+    known: str = ""  # why it did not fit when staff booked it all the same
 
     def quarters(self) -> set[Start]:
         return {self.start._replace(at=self.start.at + i * QUARTER) for i in range(VISITS[self.kind][0])}
@@ -229,8 +230,12 @@ class Model:
     def unfit(self) -> dict[Start, str]:
         """The visits ahead that no longer fit, each with its gravest reason."""
         ahead = (visit for visit in self.visits if not visit.cancelled and visit.start.at >= self.now)
-        reasons = {visit.start: self.reasons(visit) for visit in ahead}
-        return {start: min(found, key=GRAVEST.index) for start, found in reasons.items() if found}
+        reasons = {visit.start: (self.gravest(visit), visit.known) for visit in ahead}
+        return {start: why for start, (why, known) in reasons.items() if why not in {"", known}}
+
+    def gravest(self, visit: Booked) -> str:
+        """The gravest reason why a visit does not fit; none for one that does."""
+        return min(self.reasons(visit), key=GRAVEST.index, default="")
 
     def reasons(self, visit: Booked) -> set[str]:
         quarters = visit.quarters()

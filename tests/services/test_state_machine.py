@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,9 +28,20 @@ from scheduler.clock import FixedClock
 from scheduler.db import Base, reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import AppointmentType, ClinicPolicy, License, Promise, Slot, TimeOffStatus, WorkingHours
-from scheduler.services import consequences, edits, holds, protection, slots, standby, time_away, verify
+from scheduler.models import (
+    AppointmentType,
+    ClinicPolicy,
+    License,
+    Needling,
+    Patient,
+    Promise,
+    Slot,
+    TimeOffStatus,
+    WorkingHours,
+)
+from scheduler.services import booking, consequences, edits, holds, protection, slots, standby, time_away, verify
 from scheduler.services.audit import Actor
+from scheduler.services.booking import BookSeries, Repeatable, SeriesRefused
 from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
 from scheduler.services.time_away import Decided
@@ -55,6 +67,7 @@ from tests.services.plain_model import (
     Start,
     next_quarter,
 )
+from tests.services.test_booking_by_staff import book_for, wish
 
 ADMIN = Actor("account:1", "192.0.2.1")
 KEPT = {"clinic_policy", "explainer_version"}
@@ -160,6 +173,14 @@ class ClinicLife(RuleBasedStateMachine):
                 therapist=SOMEBODY,
                 place=SOMEWHERE,
             ),
+            doing("book_series", kind=ANYTHING, picks=st.lists(PICKS, min_size=2, max_size=4)),
+            doing(
+                "override",
+                kind=ANYTHING,
+                quarter=st.integers(0, HORIZON // QUARTER),
+                therapist=SOMEBODY,
+                place=SOMEWHERE,
+            ),
             doing("cancel", pick=PICKS),
             doing("change_hours", therapist=SOMEBODY, weekday=st.integers(0, 6), day=st.sampled_from(DAYS)),
             doing(
@@ -255,6 +276,50 @@ class ClinicLife(RuleBasedStateMachine):
         if quarter >= 0:  # what has begun may still be known or never have been
             known = start in free or start in model.taken_starts()
             assert isinstance(refused.value, NotBookable) == known
+
+    def book_series(self, kind: str, picks: list[int]) -> None:
+        """Staff book several starts of one therapist: all, or none where two of them meet."""
+        offers = self.model.offers(kind, self.model.free())
+        if not offers:
+            return
+        therapist = offers[picks[0] % len(offers)].therapist
+        own = [start for start in offers if start.therapist == therapist]
+        visits = [Booked(start, kind, "") for start in dict.fromkeys(own[pick % len(own)] for pick in picks)]
+        quarters = [one for visit in visits for one in visit.quarters()]
+        with transaction(self.clinic.engine) as session:
+            patient = session.scalars(select(Patient.id)).first()
+        assert patient is not None
+        ids = tuple(visit.start.slot_id() for visit in visits)
+        wanted = BookSeries(
+            ids, self.clinic.kinds[kind], patient, Needling.OPEN, None, Repeatable(uuid4().hex, uuid4().hex)
+        )
+        try:
+            with transaction(self.clinic.engine) as session:
+                booked = booking.book_series(session, wanted, by=ADMIN, keys=self.clinic.keys, now=self.model.now)
+        except SeriesRefused:
+            assert len({one.at for one in quarters}) < len(quarters)
+            return
+        assert len({one.at for one in quarters}) == len(quarters)
+        self.outcomes["series"] += 1
+        self.model = self.model.swept(therapist)
+        self.model.visits += [replace(visit, token=one.token) for visit, one in zip(visits, booked, strict=True)]
+
+    def override(self, kind: str, quarter: int, therapist: int, place: int) -> None:
+        """Staff book against whatever rule there is, but for licences and what others have."""
+        start = Start(next_quarter(self.model.now) + quarter * QUARTER, therapist, place)
+        after, visit = self.model.swept(therapist), Booked(start, kind, "")
+        meets = any((one.at, therapist) in after.taken() for one in visit.quarters())
+        possible = not meets and after.licensed(start, needling=VISITS[kind][1])
+        wanted = replace(wish(self.clinic, start.slot_id(), kind), override="she flies at noon")
+        try:
+            token = book_for(self.clinic, wanted).token
+        except NotBookable:
+            assert not possible
+            return
+        assert possible
+        self.outcomes["against a rule"] += 1
+        after.visits.append(replace(visit, token=token, known=after.gravest(visit)))
+        self.model = after
 
     def cancel(self, pick: int) -> None:
         if not self.model.visits:
@@ -492,7 +557,7 @@ def empty(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("lives", "steps", "verified_every"),  # asking every rule takes as long as all the rest of a step
-    [pytest.param(5, 14, 5, id="small"), pytest.param(60, 40, 1, id="full", marks=pytest.mark.drill)],
+    [pytest.param(6, 14, 5, id="small"), pytest.param(60, 40, 1, id="full", marks=pytest.mark.drill)],
 )
 def test_whatever_happens_search_and_bookings_are_what_a_plain_model_says(
     engine: Engine, keys: Keyring, lives: int, steps: int, verified_every: int
@@ -516,3 +581,5 @@ def test_whatever_happens_search_and_bookings_are_what_a_plain_model_says(
     )
     assert outcomes.keys() >= {"agreed", "refused"}, outcomes
     assert outcomes["kept back"] > 0, outcomes
+    assert outcomes["against a rule"] > 0, outcomes
+    assert outcomes["series"] > 0, outcomes

@@ -53,6 +53,7 @@ PERSONAL = {"passkey_id"}
 QUERIES: dict[str, str] = {
     "desk.today": "location={place}",
     "desk_booking.times": "location={place}",
+    "series.book": "type={kind}&therapist={therapist}&location={place}&first=2026-11-24&weeks=1&times=1&at=10:00",
     "levers.proposals": "location={place}",
     **{
         f"reports.{page}": "location={place}&therapist={therapist}"
@@ -90,6 +91,7 @@ FORMS: dict[str, dict[str, str]] = {
     "levers.offer": {"place": "1"},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
+    "series.book": {"needling": "open", "on-2026-11-24": "1-1-1995040"},
     "desk_booking.book": {
         "step": "book",
         "name": "Pat Doe",

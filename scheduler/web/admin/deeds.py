@@ -48,6 +48,7 @@ VERBS: dict[str, Any] = {
     "opened": _("Opened"),
     "let_go": _("Let go of a day"),
     "kept_again": _("Kept a day back again"),
+    "overridden": _("Booked against a rule"),
     "password_set": _("Set the password"),
     "read": _("Looked at"),
     "reminders_started": _("Started the reminders"),

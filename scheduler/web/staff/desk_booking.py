@@ -20,7 +20,7 @@ from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable, NotFound
 from scheduler.models import AppointmentType, ClinicPolicy, Needling, Patient
-from scheduler.services import availability, booking, desk, practice
+from scheduler.services import availability, booking, desk, override, practice
 from scheduler.services.availability import Bookable, Find, Offer, SlotName
 from scheduler.services.booking import BookForPatient, PatientDetails
 from scheduler.timeline import cell_of, local_date, zone_of
@@ -37,6 +37,7 @@ from scheduler.web.forms import (
     repeatable,
 )
 from scheduler.web.language import language
+from scheduler.web.reasons import sentence
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import AT_THE_DESK, allowed, staff
 from scheduler.web.staff.forms import StaffForm
@@ -45,7 +46,8 @@ from scheduler.web.times import Shown, shown, shown_offer, shown_visit
 pages = APIBlueprint("desk_booking", __name__, url_prefix="/staff/desk/book", enable_openapi=False)
 TIMES_ON_A_PAGE = 100
 SHOWN = "name, birth date, phone, e-mail, visits"
-CARRIED = ("type", "patient", "new")  # what an address tells the next page of booking
+ANYHOW = "anyhow"  # that the address names: to be booked against a rule, with a reason
+CARRIED = ("type", "patient", "new", ANYHOW)  # what an address tells the next page of booking
 
 
 class VisitForm(StaffForm):
@@ -61,7 +63,20 @@ class VisitForm(StaffForm):
         choices=[SelectChoice(word.value, label) for word, label in labels.ABOUT_NEEDLES.items()],
         default=Needling.TALK_FIRST.value,
     )
+    override = TextAreaField(
+        _("Why is it booked all the same?"),
+        [NOTE_IF_ANY],
+        description=_("It is kept with the visit, with your name. Only the clinic's staff can read it."),
+    )
     told = BooleanField(_("I have told the patient the time: they need no call about it"))
+
+    def validate(self, extra_validators: Any = None) -> bool:  # noqa: ANN401 as WTForms has it
+        """Nothing is booked against a rule without a reason."""
+        sound: bool = super().validate(extra_validators)
+        if ANYHOW in request.args and not self.override.data and not self.override.errors:
+            self.override.errors = [gettext("Write a reason.")]
+            sound = False
+        return sound
 
 
 class NewPatientForm(VisitForm):
@@ -94,11 +109,15 @@ class NewPatientForm(VisitForm):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a step of booking is about; `patient` is None for somebody new, or not chosen yet."""
+    """What a step of booking is about; `patient` is None for somebody new, or not chosen yet.
+
+    `against` says, in words, which rule it would be booked against, where staff wish so.
+    """
 
     start: Shown
     bookable: Bookable
     patient: Patient | None
+    against: str | None = None
 
     @property
     def kind(self) -> AppointmentType:
@@ -253,10 +272,14 @@ def _wanted(session: Session, slot: str) -> Wanted:
     try:
         name = SlotName.parse(slot)
         staff().require_location(name.location_id)
-        bookable = availability.require_bookable(session, slot, kind_id, now=now, by_staff=True)
+        if ANYHOW in request.args:
+            bookable, verdict = override.require(session, slot, kind_id, now=now)
+        else:
+            bookable, verdict = availability.require_bookable(session, slot, kind_id, now=now, by_staff=True), None
     except Invalid as error:
         raise NotFound("There is no such time.") from error
-    return Wanted(shown(bookable.slot, bookable.location, now), bookable, _patient(session))
+    against = sentence(verdict, bookable.location.time_zone) if verdict else None
+    return Wanted(shown(bookable.slot, bookable.location, now), bookable, _patient(session), against)
 
 
 def _first_form(query: str) -> VisitForm:
@@ -318,6 +341,7 @@ def _command(slot: str, kind_id: int, form: VisitForm) -> BookForPatient:
         needling=Needling(form.needling.data),
         note=form.note.data,
         repeatable=repeatable("desk", form.key.data, *whose, *typed),
+        override=form.override.data if ANYHOW in request.args else None,
     )
 
 

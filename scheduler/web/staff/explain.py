@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from scheduler import words
 from scheduler.db import reading
-from scheduler.errors import Invalid
+from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
-from scheduler.services import desk, practice, reasons
+from scheduler.services import desk, override, practice, reasons
 from scheduler.services.availability import SlotName
 from scheduler.services.reasons import Question
 from scheduler.timeline import first_instant, zone_of
@@ -28,11 +28,15 @@ YEARS = range(2000, 2200)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A start in words, and why patients and why staff can or cannot book it."""
+    """A start in words, and why patients and why staff can or cannot book it.
+
+    `anyhow` is the slot that staff can book with a reason, if it is against a rule that yields to one.
+    """
 
     when: str
     patients: str
     staff: str
+    anyhow: str | None
 
 
 @pages.get("", endpoint="time")
@@ -61,9 +65,20 @@ def time() -> Response:
 def _answer(session: Session, place: Location, therapist_id: int, kind_id: int, wall: datetime) -> Answer:
     starts_at = first_instant(wall.date(), wall.hour * 60 + wall.minute, zone_of(place.time_zone))
     start = SlotName(therapist_id, place.id, starts_at)
-    told = [reasons.why(session, Question(start, kind_id, by_staff), now=now()) for by_staff in (False, True)]
+    patients, desks = (
+        sentence(reasons.why(session, Question(start, kind_id, by_staff), now=now()), place.time_zone)
+        for by_staff in (False, True)
+    )
     when = words.when(starts_at, place.time_zone, language(), year=True)
-    return Answer(when, *(sentence(verdict, place.time_zone) for verdict in told))
+    return Answer(when, patients, desks, _yielding(session, start, kind_id))
+
+
+def _yielding(session: Session, start: SlotName, kind_id: int) -> str | None:
+    try:
+        _bookable, rule = override.require(session, str(start), kind_id, now=now())
+    except (NotBookable, Invalid):
+        return None
+    return str(start) if rule is not None else None
 
 
 def _wall() -> tuple[datetime | None, str]:

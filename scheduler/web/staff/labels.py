@@ -35,6 +35,7 @@ FATES = {
 }
 DEEDS = {
     "appointment.booked": _("Booked"),
+    "appointment.overridden": _("Booked against a rule"),
     "appointment.cancelled": _("Canceled"),
     "appointment.marked": _("Marked"),
     "appointment.mark_undone": _("Mark undone"),

@@ -7,18 +7,21 @@ from uuid import UUID
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Appointment, Role, Status
-from scheduler.services import audit, licensing, practice, schedule, standby, visits
+from scheduler.services import audit, letters, licensing, override, practice, schedule, standby, visits
+from scheduler.services.reasons import Reason
 from scheduler.services.schedule import Absence, Day, Planned
 from scheduler.services.standby import StandbyDay
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
 from scheduler.web.language import language
+from scheduler.web.reasons import RULES
 from scheduler.web.shared import kept_for
 from scheduler.web.staff import asked, labels, seen
 from scheduler.web.staff.access import EVERYBODY, allowed, browser, safe, staff
@@ -41,6 +44,15 @@ class Line:
     zone: str
     iso: str
     marks: list[Status]
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """That a visit was booked against a rule: which, why, and by whom."""
+
+    rule: str
+    reason: str
+    by: str
 
 
 @pages.get("/")
@@ -206,7 +218,7 @@ def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response
     now, keys, place = context().clock.now(), context().keys, found.location
     with reading(context().engine) as session:
         clinic, history = practice.policy(session), visits.history(session, found)
-        messages = visits.messages(session, found)
+        messages, against = visits.messages(session, found), _against(session, found)
     with transaction(context().engine) as session:
         audit.read(session, [found.patient, found], fields=ALL_SHOWN, by=staff().actor, now=now)
     own = found.therapist_id == staff().therapist_id
@@ -221,11 +233,23 @@ def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response
         marks=visits.marks(found, now=now),
         history=history,
         messages=messages,
+        told_together=letters.TOLD_TOGETHER,
+        against=against,
         refusal=refusal.code if refusal else None,
         labels=labels,
         words=words,
     )
     return make_response(page, 409 if refusal else 200)
+
+
+def _against(session: Session, visit: Appointment) -> Against | None:
+    """How staff booked a visit against a rule, if they did, in words."""
+    found = override.of(session, visit)
+    if found is None:
+        return None
+    used, name = found
+    reason = context().keys.open(used.reason_sealed) or ""
+    return Against(str(RULES[Reason(used.rule)]), reason, name or used.used_by)
 
 
 def _refused(visit_id: UUID, refusal: Conflict) -> Response:
