@@ -134,6 +134,8 @@ def _subject(letter: Letter, language: str) -> str:
             return str(gettext("Booked: physical therapy visit, %(when)s", when=when))
         case Kind.REMINDER:
             return str(gettext("Reminder: physical therapy visit, %(when)s", when=when))
+        case Kind.MOVED:
+            return str(gettext("New time: physical therapy visit, %(when)s", when=when))
         case _:
             return str(gettext("Canceled: physical therapy visit, %(when)s", when=when))
 

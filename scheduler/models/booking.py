@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 from uuid6 import uuid7
 
@@ -77,7 +77,8 @@ class Appointment(Base):
 
     `visit_version` rises with every move (messages are owed per version); `link_generation` with every new link.
     `explainer_version_id` is what the patient was shown; none means "not shown" (staff booked).
-    `imported_as` is the visit's name in the program that the clinic moved in from.
+    `imported_as` is the visit's name in the program that the clinic moved in from. `cancelled_late` says that the
+    patient cancelled later than the policy of that moment asked for.
 
     While its status is `held` it is no visit yet but a start that is kept until `expires_at` (`Hold`): it knows nobody
     and says nothing, which is why patient and needling are there for visits only. `booked_at` is then when it was held.
@@ -99,6 +100,7 @@ class Appointment(Base):
             "AND explainer_version_id IS NULL AND imported_as IS NULL)",
             name="hold_says_nothing",
         ),
+        CheckConstraint("status = 'cancelled' OR NOT cancelled_late", name="only_cancelled_is_late"),
         CheckConstraint("visit_version >= 1", name="visit_version_positive"),
         CheckConstraint("link_generation >= 1", name="link_generation_positive"),
         Index(None, "therapist_id", "starts_at"),
@@ -125,6 +127,7 @@ class Appointment(Base):
     booked_at: Mapped[datetime]
     cancelled_at: Mapped[datetime | None]
     cancel_reason_sealed: Mapped[bytes | None]
+    cancelled_late: Mapped[bool] = mapped_column(default=False, server_default=false())
     imported_as: Mapped[str | None]
     expires_at: Mapped[datetime | None]
 

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     CONFIRMATION = "confirmation"
     REMINDER = "reminder"
     CANCELLATION = "cancellation"
+    MOVED = "moved"
     SET_PASSWORD = "set-password"  # noqa: S105 a word, no secret
     LOCKED_OUT = "locked-out"
     DAY_CHANGED = "day-changed"

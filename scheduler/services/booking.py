@@ -6,12 +6,23 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm.attributes import set_committed_value
 from uuid6 import uuid7
 
 from scheduler.db import insert_into
-from scheduler.errors import Invalid, NotFound, VisitClosed
+from scheduler.errors import Invalid, LinkReplaced, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
-from scheduler.models import Appointment, ExplainerVersion, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models import (
+    Appointment,
+    ExplainerVersion,
+    IdempotencyKey,
+    Location,
+    ManageLink,
+    Needling,
+    Patient,
+    Status,
+    Therapist,
+)
 from scheduler.services import (
     access_requests,
     audit,
@@ -132,8 +143,20 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
-    """The visit that a link opens; NotFound for any text that is no link's newest token."""
-    return _with_token(_visits(session, ManageLink.token_sha256 == fingerprint(token)), keys)
+    """The visit that a link opens; NotFound for any text that is no link's token, LinkReplaced for an older one's."""
+    sha256 = fingerprint(token)
+    try:
+        return _with_token(_visits(session, ManageLink.token_sha256 == sha256), keys)
+    except NotFound:
+        known = select(ManageLink.generation).where(ManageLink.token_sha256 == sha256)
+        if session.execute(known).first() is None:
+            raise
+        raise LinkReplaced("This link was replaced: a new one was sent.") from None
+
+
+def of(session: Session, appointment: Appointment, *, keys: Keyring) -> Visit:
+    """A visit with its newest link."""
+    return _with_token(_visits(session, Appointment.id == appointment.id), keys)
 
 
 def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, now: datetime) -> Visit:
@@ -150,12 +173,11 @@ def call_off(
     session: Session, appointment: Appointment, reason: str | None, *, by: Actor, keys: Keyring, now: datetime
 ) -> None:
     """Cancel a visit, whoever wishes it; see `cancel`."""
-    slots.lock(session, [appointment.therapist_id])
-    session.refresh(appointment, ["status", "starts_at", "ends_at"], with_for_update=True)
+    lock(session, appointment)
     if appointment.status == Status.CANCELLED:
         return
-    if appointment.status != Status.BOOKED or appointment.starts_at <= now:
-        raise VisitClosed("This visit has begun or is over; please call the clinic.")
+    require_ahead(appointment, now=now)
+    slots.lock(session, [appointment.therapist_id])
     appointment.status = Status.CANCELLED
     appointment.cancelled_at = now
     appointment.cancel_reason_sealed = keys.seal(reason)
@@ -165,6 +187,25 @@ def call_off(
     if not reminders.silent(session, appointment):
         notices.day_changed(session, appointment, by=by, now=now)
     audit.record(session, "appointment.cancelled", appointment, by=by, now=now)
+
+
+def lock(session: Session, appointment: Appointment) -> None:
+    """Read a visit anew and let nobody else change it until the end.
+
+    Who changes its cells locks the therapists after it: which they are, only the visit's lock makes sure.
+    """
+    changing = ["status", "starts_at", "ends_at", "therapist_id", "location_id", "visit_version", "link_generation"]
+    session.refresh(appointment, changing, with_for_update=True)
+    for name, kind in (("therapist", Therapist), ("location", Location)):  # of a visit that was moved meanwhile
+        set_committed_value(appointment, name, session.get_one(kind, getattr(appointment, f"{name}_id")))
+
+
+def require_ahead(appointment: Appointment, *, now: datetime) -> None:
+    """Raise VisitClosed for a visit that is not to come any more."""
+    if appointment.status == Status.CANCELLED:
+        raise VisitClosed("This visit is canceled; please book another.")
+    if appointment.status != Status.BOOKED or appointment.starts_at <= now:
+        raise VisitClosed("This visit has begun or is over; please call the clinic.")
 
 
 def is_born(birth_date: date, *, now: datetime) -> bool:

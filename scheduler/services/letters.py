@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
+from scheduler.calendars import sequence
 from scheduler.keys import Keyring
 from scheduler.models import (
     Account,
@@ -191,7 +192,7 @@ def _letter(row: Facts, keys: Keyring) -> Letter:
         visit_id=row.visit_id,
         starts_at=row.starts_at,
         ends_at=row.ends_at,
-        sequence=row.visit_version - (kind != Kind.CANCELLATION),
+        sequence=sequence(row.visit_version, cancelled=kind == Kind.CANCELLATION),
         token=keys.link_token(row.visit_id, row.generation, row.key_id) if row.generation is not None else None,
         explainer_shown=row.explainer_version_id is not None,
     )

@@ -33,6 +33,7 @@ from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_o
 Rows = Select[Any]
 LIVE = Appointment.status != Status.CANCELLED
 VISIT = Appointment.status != Status.HELD
+MOVED = Appointment.visit_version > 1
 OWED = OutboxMessage.status == Fate.OWED
 
 
@@ -62,6 +63,8 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
     )
     yield Finding("cancelled visits that owe no word of it", _count(session, _owing_nothing(Kind.CANCELLATION, ~LIVE)))
     yield Finding("messages still owed for a cancelled visit", _count(session, _owed_for_cancelled()))
+    yield Finding("messages still owed for a visit as it was before a move", _count(session, _owed_for_earlier()))
+    yield Finding("moved visits without an audit row of it", _count(session, _unaudited("moved", MOVED)))
     yield Finding("messages owed past the day of their visit", _count(session, _forgotten(now)))
     yield Finding("messages begun to be sent after they were withdrawn", _count(session, _begun_too_late()))
     yield Finding("messages sent without a try that says so, or with several", _count(session, _sent_not_once()))
@@ -180,6 +183,11 @@ def _owing_nothing(kind: Kind, visits: ColumnElement[bool]) -> Rows:
 def _owed_for_cancelled() -> Rows:
     messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
     return messages.where(~LIVE, OutboxMessage.kind != Kind.CANCELLATION, OWED)
+
+
+def _owed_for_earlier() -> Rows:
+    messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
+    return messages.where(OWED, OutboxMessage.visit_version != Appointment.visit_version)
 
 
 def _forgotten(now: datetime) -> Rows:

@@ -625,6 +625,7 @@ CASES = [
     Case("ck_clinic_policy_notice_not_negative", ClinicPolicy, changing(booking_notice_minutes=-1)),
     Case("ck_clinic_policy_horizon_positive", ClinicPolicy, changing(booking_horizon_days=0)),
     Case("ck_clinic_policy_hold_positive", ClinicPolicy, changing(hold_minutes=0)),
+    *(Case("ck_clinic_policy_cancel_notice_known", ClinicPolicy, changing(cancel_notice_hours=h)) for h in (-1, 337)),
     Case("pk_clinic_policy", ClinicPolicy, adding()),
     # calendar
     *(Case("ck_working_hours_weekday_known", WorkingHours, adding(weekday=day)) for day in (-1, 7)),
@@ -736,6 +737,7 @@ CASES = [
     Case("fk_hold_appointment_id", Hold, adding(appointment_id=NO_ID)),
     Case("uq_hold_token_sha256", Hold, repeating("token_sha256")),
     Case("pk_hold", Hold, repeating("appointment_id")),
+    Case("ck_appointment_only_cancelled_is_late", Appointment, adding(cancelled_late=True)),
     Case("ck_appointment_visit_version_positive", Appointment, adding(visit_version=0)),
     Case("ck_appointment_link_generation_positive", Appointment, adding(link_generation=0)),
     Case("fk_appointment_patient_id", Appointment, adding(patient_id=NO_ID)),

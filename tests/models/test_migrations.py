@@ -54,7 +54,8 @@ from scheduler.models import (
     UsedChallenge,
     WorkingHours,
 )
-from scheduler.services import access_goal, access_watch, claim_ledger, claims, notices, verify
+from scheduler.services import access_goal, access_watch, claim_ledger, claims, moves, notices, verify
+from scheduler.services.moves import MoveVisit
 from scheduler.timeline import DAY
 from tests import postgres
 from tests.clinic import Clinic
@@ -300,8 +301,8 @@ ADDED = {
     "working_hours": {"every_weeks", "standby", "opens_by_rule"},
     "location": {"online", "active"},
     "appointment_type": {"active", "notice_minutes", "horizon_days"},
-    "clinic_policy": {"imported_reminded_at"},
-    "appointment": {"imported_as", "expires_at"},
+    "clinic_policy": {"imported_reminded_at", "cancel_notice_hours"},
+    "appointment": {"imported_as", "expires_at", "cancelled_late"},
     "audit_event": {"address"},
     "patient": {"folded_name"},
     "outbox_message": {"account_id", "about"},
@@ -404,6 +405,22 @@ def test_samples_from_before_do_not_know_what_was_possible(
     assert without(after, {"access_sample": known}) == old
     assert {value for row in after["access_sample"] for key, value in row if key in known} == {"None"}
     assert after["access_day"] == []
+
+
+def test_the_word_of_a_move_goes_with_its_step_and_the_visit_stays_where_it_is(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    clinic = filled(empty, settings, clock, keys)
+    visit, wanted = clinic.book(str(clinic.offers()[0].slot)), clinic.offers()[40].slot
+    with transaction(empty) as session:
+        moves.move(session, visit.token, MoveVisit(str(wanted)), keys=keys, now=clock.now())
+    down(empty, "0016")
+    up(empty)
+    with reading(empty) as session:
+        assert session.get_one(Appointment, visit.appointment.id).starts_at == wanted.starts_at
+        assert Kind.MOVED not in set(session.scalars(select(OutboxMessage.kind)))
+        assert set(session.scalars(select(Appointment.cancelled_late))) == {False}
+        assert session.scalars(select(ClinicPolicy.cancel_notice_hours)).all() == [24]
 
 
 # --- models and migrations say the same

@@ -88,6 +88,7 @@ FORMS: dict[str, dict[str, str]] = {
     "levers.offer": {"place": "1"},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
+    "desk_moves.move": {"slot": "1-1-1994944"},
     "desk_booking.book": {
         "step": "book",
         "name": "Pat Doe",

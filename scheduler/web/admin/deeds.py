@@ -41,6 +41,7 @@ VERBS: dict[str, Any] = {
     "looked_through": _("Looked through"),
     "made": _("Made"),
     "mark_undone": _("Took the mark back"),
+    "moved": _("Moved"),
     "noshow": _("Marked as no-show"),
     "paper_codes_made": _("Made recovery codes"),
     "passkey_added": _("Added a passkey"),

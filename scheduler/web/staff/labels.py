@@ -26,6 +26,7 @@ KINDS = {
     Kind.CONFIRMATION: _("Confirmation"),
     Kind.REMINDER: _("Reminder"),
     Kind.CANCELLATION: _("Word that it is canceled"),
+    Kind.MOVED: _("Word of the new time"),
 }
 FATES = {
     Fate.OWED: _("will be sent"),
@@ -36,6 +37,7 @@ FATES = {
 DEEDS = {
     "appointment.booked": _("Booked"),
     "appointment.cancelled": _("Canceled"),
+    "appointment.moved": _("Moved"),
     "appointment.marked": _("Marked"),
     "appointment.mark_undone": _("Mark undone"),
 }
