@@ -14,6 +14,7 @@ from scheduler.errors import Invalid, LinkReplaced, NotFound, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
     Appointment,
+    ClinicPolicy,
     ExplainerVersion,
     IdempotencyKey,
     Location,
@@ -170,9 +171,16 @@ def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, n
 
 
 def call_off(
-    session: Session, appointment: Appointment, reason: str | None, *, by: Actor, keys: Keyring, now: datetime
+    session: Session,
+    appointment: Appointment,
+    reason: str | None,
+    *,
+    by: Actor,
+    keys: Keyring,
+    now: datetime,
+    for_patient: bool = False,
 ) -> None:
-    """Cancel a visit, whoever wishes it; see `cancel`."""
+    """Cancel a visit, whoever wishes it; see `cancel`. It can be late only where a patient does, or staff `for_patient`."""
     lock(session, appointment)
     if appointment.status == Status.CANCELLED:
         return
@@ -180,6 +188,9 @@ def call_off(
     slots.lock(session, [appointment.therapist_id])
     appointment.status = Status.CANCELLED
     appointment.cancelled_at = now
+    appointment.cancelled_late = (for_patient or by == PATIENT) and is_late(
+        appointment.starts_at, session.get_one(ClinicPolicy, 1), now=now
+    )
     appointment.cancel_reason_sealed = keys.seal(reason)
     session.flush()
     slots.free(session, appointment, now=now)
@@ -206,6 +217,11 @@ def require_ahead(appointment: Appointment, *, now: datetime) -> None:
         raise VisitClosed("This visit is canceled; please book another.")
     if appointment.status != Status.BOOKED or appointment.starts_at <= now:
         raise VisitClosed("This visit has begun or is over; please call the clinic.")
+
+
+def is_late(starts_at: datetime, policy: ClinicPolicy, *, now: datetime) -> bool:
+    """Whether to cancel now is later than the clinic asks for; never where it asks for nothing."""
+    return starts_at - now < timedelta(hours=policy.cancel_notice_hours)
 
 
 def is_born(birth_date: date, *, now: datetime) -> bool:

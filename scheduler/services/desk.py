@@ -87,6 +87,14 @@ class Failed:
     visit: Appointment
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """How often somebody cancelled later than the clinic asked for, and how often they did not come."""
+
+    cancelled_late: int
+    no_shows: int
+
+
 def locations(session: Session, places: Places) -> list[Location]:
     """Where somebody works, by name."""
     return [place for place in practice.locations(session) if places is None or place.id in places]
@@ -195,6 +203,15 @@ def patient(session: Session, patient_id: UUID, places: Places) -> Patient:
     if found is None:
         raise NotFound("There is no such patient.")
     return found
+
+
+def missed_by(session: Session, patient_id: UUID, places: Places) -> Missed:
+    """How often a patient cancelled late, or did not come, at these places."""
+    counts = select(
+        func.count().filter(Appointment.cancelled_late), func.count().filter(Appointment.status == Status.NOSHOW)
+    )
+    late, no_shows = session.execute(counts.where(Appointment.patient_id == patient_id, _within(places))).one()
+    return Missed(late, no_shows)
 
 
 def visits_of(session: Session, patient_id: UUID, places: Places) -> Sequence[Appointment]:

@@ -371,5 +371,6 @@ def _visit_page(template: str, token: str) -> str:
         start=shown_visit(appointment, now),
         token=token,
         news=next((news for news in NEWS if news in request.args), None),
+        late=booking.is_late(appointment.starts_at, clinic, now=now),
         can_change=appointment.status == Status.BOOKED and appointment.starts_at > now,
     )

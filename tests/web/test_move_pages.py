@@ -259,3 +259,53 @@ def test_a_therapist_and_another_places_desk_move_nothing(
     for account in accounts:
         browser = signed_in(app, clinic.engine, clock, account)
         assert browser.get(f"/staff/desk/visits/{visit.appointment.id}/move").status_code == 404
+
+
+# --- what the clinic asks of whoever cannot come
+
+
+NOTICE = "please move or cancel your visit at least 24 hours before it begins"
+LATE = "the clinic notes it as a late cancellation"
+
+
+def test_the_policy_is_said_before_booking_and_before_cancelling(
+    client: FlaskClient, clinic: Clinic, clock: FixedClock
+) -> None:
+    far, near = clinic.book(str(clinic.offers()[100].slot)), clinic.book(str(clinic.offers()[0].slot))
+    details, cancel = f"/book/{clinic.offers()[40].slot}", f"/appointments/{far.token}/cancel"
+    assert all(NOTICE in look(client, address).main.text for address in (details, cancel))
+    assert LATE not in look(client, cancel).main.text
+    assert LATE in look(client, f"/appointments/{near.token}/cancel").main.text
+    clinic.policy(cancel_notice_hours=0)
+    for address in (details, cancel, f"/appointments/{near.token}/cancel"):
+        assert "the clinic notes it" not in look(client, address).main.text
+
+
+def test_the_desk_says_whether_the_patient_called_off_late_and_sees_how_often(
+    desk: FlaskClient, clinic: Clinic, visit: Visit
+) -> None:
+    patient = f"/staff/desk/patients/{visit.appointment.patient_id}"
+    assert "late cancellation" not in look(desk, patient).main.text
+    address = f"/staff/desk/visits/{visit.appointment.id}/cancel"
+    look(desk, address).press("Yes, cancel it", late="y")
+    assert "1 late cancellation, 0 no-shows" in look(desk, patient).main.text
+    assert "Canceled, late" in look(desk, f"/staff/visits/{visit.appointment.id}").main.text
+    far = clinic.book(str(clinic.offers()[100].slot))
+    assert "count it as late" not in look(desk, f"/staff/desk/visits/{far.appointment.id}/cancel").main.text
+
+
+def test_a_cancelled_visits_link_says_so_and_where_to_book_and_revives_nothing(
+    client: FlaskClient, clinic: Clinic, visit: Visit
+) -> None:
+    clinic.cancel(visit.token)
+    before = everything(clinic.engine)
+    page = look(client, f"/appointments/{visit.token}")
+    assert page.heading == "Your visit is canceled"
+    assert [a.text for a in page.main.all("a", class_="btn")] == ["Find another time"]
+    assert page.main.all("form") == []
+    wanted = clinic.offers()[40].slot
+    client.post(f"/appointments/{visit.token}/cancel")
+    client.post(f"/appointments/{visit.token}/move/{wanted}")
+    client.get(f"/appointments/{visit.token}/visit.ics")
+    reschedule(client, visit.token, slot=str(wanted))
+    assert everything(clinic.engine) == before
