@@ -15,7 +15,7 @@ from scheduler.models.accounts import (
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, Hold, IdempotencyKey, ManageLink, Needling, Patient, Status
 from scheduler.models.explainer import ExplainerVersion
-from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
+from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told, VisitsRequest
 from scheduler.models.operations import BookingCount, Heartbeat
 from scheduler.models.practice import (
     AppointmentType,
@@ -86,5 +86,6 @@ __all__ = [
     "TimeOffStatus",
     "Told",
     "UsedChallenge",
+    "VisitsRequest",
     "WorkingHours",
 ]

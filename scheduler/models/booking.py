@@ -41,10 +41,16 @@ def _folded_name(context: Any) -> str:  # noqa: ANN401 SQLAlchemy's own class
     return folded(context.get_current_parameters().get("name") or "")
 
 
+def _folded_email(context: Any) -> str | None:  # noqa: ANN401 SQLAlchemy's own class
+    email = context.get_current_parameters().get("email")
+    return email.lower() if email is not None else None
+
+
 class Patient(Base):
     """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge.
 
-    `folded_name` is the name as staff look for it; it follows from the name.
+    `folded_name` is the name as staff look for it, `folded_email` the address as "my visits" does; they follow from
+    name and address.
     """
 
     __tablename__ = "patient"
@@ -59,6 +65,7 @@ class Patient(Base):
     name: Mapped[str]
     folded_name: Mapped[str] = mapped_column(default=_folded_name, server_default=text("''"))
     email: Mapped[str | None]
+    folded_email: Mapped[str | None] = mapped_column(default=_folded_email, index=True)
     phone: Mapped[str | None]
     birth_date: Mapped[date | None]
     language: Mapped[str]
@@ -69,6 +76,11 @@ class Patient(Base):
     @validates("name")
     def _fold(self, _field: str, value: str) -> str:
         self.folded_name = folded(value)
+        return value
+
+    @validates("email")
+    def _fold_email(self, _field: str, value: str | None) -> str | None:
+        self.folded_email = None if value is None else value.lower()
         return value
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, Select, and_, delete, select
 from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 from uuid6 import uuid7
@@ -180,7 +180,7 @@ def call_off(
     now: datetime,
     for_patient: bool = False,
 ) -> None:
-    """Cancel a visit, whoever wishes it; see `cancel`. It can be late only where a patient does, or staff `for_patient`."""
+    """Cancel a visit, whoever wishes it; see `cancel`. Only what a patient does, or staff `for_patient`, is late."""
     lock(session, appointment)
     if appointment.status == Status.CANCELLED:
         return
@@ -314,8 +314,27 @@ def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, n
     return None
 
 
+def ahead_of(session: Session, email: str, *, keys: Keyring, now: datetime) -> list[Visit]:
+    """The visits to come that were booked with an e-mail address, however it was written, soonest first."""
+    theirs = Patient.folded_email == email.lower()
+    to_come = (Appointment.status == Status.BOOKED, Appointment.starts_at > now)
+    rows = session.execute(
+        _linked(and_(*to_come)).join(Patient, Patient.id == Appointment.patient_id).where(theirs)
+        .order_by(Appointment.starts_at, Appointment.id)
+    )  # fmt: skip
+    return [_with_token((appointment, link), keys) for appointment, link in rows]
+
+
 def _visits(session: Session, wanted: ColumnElement[bool]) -> tuple[Appointment, ManageLink]:
-    found = session.execute(
+    found = session.execute(_linked(wanted)).one_or_none()
+    if found is None:
+        raise NotFound("There is no visit with this link.")
+    return found
+
+
+def _linked(wanted: ColumnElement[bool]) -> Select[Appointment, ManageLink]:
+    """Visits with their newest links, and what both say."""
+    return (
         select(Appointment, ManageLink)
         .join(
             ManageLink,
@@ -327,10 +346,7 @@ def _visits(session: Session, wanted: ColumnElement[bool]) -> tuple[Appointment,
             joinedload(Appointment.therapist),
             joinedload(Appointment.explainer_version),
         )
-    ).one_or_none()
-    if found is None:
-        raise NotFound("There is no visit with this link.")
-    return found
+    )
 
 
 def _with_token(found: tuple[Appointment, ManageLink], keys: Keyring) -> Visit:

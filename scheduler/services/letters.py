@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,9 +21,10 @@ from scheduler.models import (
     OutboxMessage,
     Patient,
     Status,
+    VisitsRequest,
 )
 from scheduler.models.watch import WORDS
-from scheduler.services import access_watch, accounts, license_ends, notices
+from scheduler.services import access_watch, accounts, license_ends, my_visits, notices
 from scheduler.services.access_watch import Alert
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
@@ -63,6 +64,12 @@ FACTS = (
 TO_STAFF = (
     select(OutboxMessage, Account, ClinicPolicy.clinic_name)
     .join(Account, Account.id == OutboxMessage.account_id)
+    .join(ClinicPolicy, ClinicPolicy.id == 1)
+    .where(OutboxMessage.id == bindparam("id"))
+)
+TO_WHOEVER_ASKED = (
+    select(VisitsRequest, ClinicPolicy.clinic_name)
+    .join(OutboxMessage, OutboxMessage.visits_request_id == VisitsRequest.id)
     .join(ClinicPolicy, ClinicPolicy.id == 1)
     .where(OutboxMessage.id == bindparam("id"))
 )
@@ -116,21 +123,54 @@ class StaffLetter:
     alert: Alert | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VisitsLetter:
+    """What whoever asked for their visits is sent: a link to the list of them, and for how many minutes it works."""
+
+    message_id: UUID
+    kind: Kind
+    recipient: str
+    language: str
+    clinic: str
+    token: str
+    minutes: int
+
+
+AnyLetter = Letter | StaffLetter | VisitsLetter
+
+
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
     """What these messages to patients would say now; without those that have nobody to go to."""
     rows = session.execute(SEVERAL, {"ids": message_ids}) if message_ids else ()
     return [_letter(row, keys) for row in rows if row.email is not None]
 
 
-def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | StaffLetter | str:
+def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> AnyLetter | str:
     """What this message says, re-read under its visit's lock, or the reason why it must not go."""
     asked = {"id": message_id}
     row = session.execute(ONE, asked).one_or_none()
     if row is None:
-        return _staff_letter(session, *session.execute(TO_STAFF, asked).one(), keys, now)
+        to_staff = session.execute(TO_STAFF, asked).one_or_none()
+        if to_staff is not None:
+            return _staff_letter(session, *to_staff, keys, now)
+        return _visits_letter(session, message_id, *session.execute(TO_WHOEVER_ASKED, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or _letter(row, keys)
+
+
+def _visits_letter(
+    session: Session, message_id: UUID, request: VisitsRequest, clinic: str, keys: Keyring, now: datetime
+) -> VisitsLetter | str:
+    return my_visits.obsolete(session, request, keys=keys, now=now) or VisitsLetter(
+        message_id=message_id,
+        kind=Kind.MY_VISITS,
+        recipient=my_visits.address(request, keys),
+        language=request.language,
+        clinic=clinic,
+        token=my_visits.token(request, keys),
+        minutes=my_visits.LINK_LASTS // timedelta(minutes=1),
+    )
 
 
 def _staff_letter(

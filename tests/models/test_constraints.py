@@ -83,6 +83,7 @@ from scheduler.models import (
     TimeOff,
     Told,
     UsedChallenge,
+    VisitsRequest,
     WorkingHours,
 )
 from scheduler.models.messaging import TO_STAFF
@@ -267,6 +268,15 @@ def a_message_to_staff(session: Session, n: int) -> Values:
     return a_message(session, n) | who | {"kind": "day-changed", "about": "2027-03-15", "offset_minutes": 0}
 
 
+def a_visits_request(_session: Session, n: int) -> Values:
+    return {"id": uuid7(), "address_sealed": b"x", "address_hash": f"{n}", "language": "en", "asked_at": NOON}
+
+
+def a_message_with_visits(session: Session, n: int) -> Values:
+    who = {"appointment_id": None, "visit_version": None, "visits_request_id": stored(session, VisitsRequest)["id"]}
+    return a_message(session, n) | who | {"kind": "my-visits", "offset_minutes": 0}
+
+
 def an_attempt(session: Session, _n: int) -> Values:
     message = stored(session, OutboxMessage)["id"]
     times = {"started_at": NOON, "finished_at": NOON, "outcome": "sent"}
@@ -443,6 +453,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     TimeOff: time_off,
     Told: a_word_told,
     UsedChallenge: a_used_challenge,
+    VisitsRequest: a_visits_request,
     WorkingHours: hours,
 }
 
@@ -489,6 +500,22 @@ def to_staff(**changes: Any) -> Write:  # noqa: ANN401
         session.execute(insert(model).values(**(a_message_to_staff(session, next(numbers)) | changes)))
 
     return write
+
+
+def with_visits(**changes: Any) -> Write:  # noqa: ANN401
+    """Insert a message to whoever asked for their visits that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_message_with_visits(session, next(numbers)) | changes)))
+
+    return write
+
+
+def asking_once_for_two(session: Session, model: type[Base], _good: Values) -> None:
+    """Owe two messages for one wish."""
+    one = a_message_with_visits(session, next(numbers))
+    session.execute(insert(model).values(**one))
+    session.execute(insert(model).values(**(one | {"id": uuid7()})))
 
 
 def to_both(session: Session, model: type[Base], good: Values) -> None:
@@ -780,6 +807,12 @@ CASES = [
     ),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, to_both),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, adding(appointment_id=None, visit_version=None)),
+    Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, adding(kind="my-visits", offset_minutes=0)),
+    Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, with_visits(kind="moved")),
+    Case("uq_outbox_message_visits_request_id", OutboxMessage, asking_once_for_two),
+    Case("fk_outbox_message_visits_request_id", OutboxMessage, with_visits(visits_request_id=NO_ID)),
+    *(Case("ck_visits_request_language_code", VisitsRequest, adding(language=code)) for code in ("EN", "eng")),
+    Case("pk_visits_request", VisitsRequest, repeating("id")),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, adding(visit_version=None)),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, to_staff(visit_version=1)),
     Case("ck_outbox_message_about_goes_with_staff", OutboxMessage, adding(about="2027-03-15")),

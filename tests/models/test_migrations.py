@@ -54,7 +54,7 @@ from scheduler.models import (
     UsedChallenge,
     WorkingHours,
 )
-from scheduler.services import access_goal, access_watch, claim_ledger, claims, moves, notices, verify
+from scheduler.services import access_goal, access_watch, claim_ledger, claims, moves, my_visits, notices, verify
 from scheduler.services.moves import MoveVisit
 from scheduler.timeline import DAY
 from tests import postgres
@@ -160,6 +160,8 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add(StandbyOpening(working_hours_id=1, day=date(2020, 1, 1), lever_use_id=1))
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
+        now = clock.now()
+        my_visits.ask(session, "pat@example.com", address_hash="x", language="en", keys=keys, now=now)
         watch(session, account.id, clock.now())
         told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).all()
         session.add_all(Attempt(message_id=one, number=1, started_at=clock.now()) for one in told)
@@ -304,8 +306,8 @@ ADDED = {
     "clinic_policy": {"imported_reminded_at", "cancel_notice_hours"},
     "appointment": {"imported_as", "expires_at", "cancelled_late"},
     "audit_event": {"address"},
-    "patient": {"folded_name"},
-    "outbox_message": {"account_id", "about"},
+    "patient": {"folded_name", "folded_email"},
+    "outbox_message": {"account_id", "about", "visits_request_id"},
     "access_sample": {"possible", "within_open_days"},
     "slot": {"protected", "fit_open"},
 }
@@ -385,7 +387,9 @@ def test_only_messages_to_staff_are_lost_with_their_accounts(
     down(empty, "0004")
     up(empty)
     after = contents(empty)
-    assert after["outbox_message"] == [row for row in before if ("account_id", "None") in row]
+    assert after["outbox_message"] == [
+        row for row in before if not {("account_id", "None"), ("visits_request_id", "None")} - {*row}
+    ]
     assert len(after["attempt"]) == 1
     assert after["account"] == []
 
@@ -417,6 +421,7 @@ def test_the_word_of_a_move_goes_with_its_step_and_the_visit_stays_where_it_is(
     down(empty, "0016")
     up(empty)
     with reading(empty) as session:
+        assert set(session.scalars(select(Patient.folded_email))) == {"pat@example.com"}
         assert session.get_one(Appointment, visit.appointment.id).starts_at == wanted.starts_at
         assert Kind.MOVED not in set(session.scalars(select(OutboxMessage.kind)))
         assert set(session.scalars(select(Appointment.cancelled_late))) == {False}

@@ -6,15 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 from apiflask import APIFlask
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from werkzeug.test import TestResponse
 
 from config import Settings
 from scheduler.app import LARGEST_BODY, create_app
 from scheduler.clock import FixedClock
-from scheduler.db import make_engine, transaction
-from scheduler.models import Location
-from scheduler.services import limits, moves, visits
+from scheduler.db import make_engine, reading, transaction
+from scheduler.models import Location, VisitsRequest
+from scheduler.services import limits, moves, my_visits, visits
 from scheduler.services.audit import Actor
 from tests.clinic import EXPLAINER, Clinic
 
@@ -83,6 +83,11 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
     moved, there = clinic.book(str(clinic.offers()[120].slot)), str(clinic.offers()[150].slot)
     replaced = moved.token
     with transaction(clinic.engine) as session:
+        email, now = PERSON["email"], clock.now()
+        my_visits.ask(session, email, address_hash="x", language="en", keys=clinic.keys, now=now)
+    with reading(clinic.engine) as session:
+        listed = my_visits.token(session.scalars(select(VisitsRequest)).one(), clinic.keys)
+    with transaction(clinic.engine) as session:
         visit = visits.find(session, moved.appointment.id)
         moves.move_for(session, visit, there, by=Actor("test"), keys=clinic.keys, now=clock.now())
     return {
@@ -119,6 +124,11 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
         "move a cancelled one?": Stop(f"/appointments/{cancelled}/move"),
         "move what has begun?": Stop(f"/appointments/{begun}/move"),
         "move what has begun": Stop(f"/appointments/{begun}/move/{free}", 409, {}),
+        "my visits": Stop("/my-visits"),
+        "my visits, asked": Stop("/my-visits?asked=1"),
+        "my visits, no address": Stop("/my-visits", 422, {"email": "@"}),
+        "my visits, expired": Stop(f"/my-visits/{clinic.keys.sign('my-visits', 1)}"),
+        "my visits, listed": Stop(f"/my-visits/{listed}"),
         "an older link": Stop(f"/appointments/{replaced}"),
         "an older link cancels nothing": Stop(f"/appointments/{replaced}/cancel", 410, {}),
         "begun": Stop(f"/appointments/{begun}"),
