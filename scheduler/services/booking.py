@@ -205,7 +205,8 @@ def lock(session: Session, appointment: Appointment) -> None:
 
     Who changes its cells locks the therapists after it: which they are, only the visit's lock makes sure.
     """
-    changing = ["status", "starts_at", "ends_at", "therapist_id", "location_id", "visit_version", "link_generation"]
+    when_and_where = ["starts_at", "ends_at", "therapist_id", "location_id"]
+    changing = ["status", "cancelled_at", *when_and_where, "visit_version", "link_generation"]
     session.refresh(appointment, changing, with_for_update=True)
     for name, kind in (("therapist", Therapist), ("location", Location)):  # of a visit that was moved meanwhile
         set_committed_value(appointment, name, session.get_one(kind, getattr(appointment, f"{name}_id")))

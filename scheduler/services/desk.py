@@ -172,6 +172,15 @@ def move(
     return moves.move_for(session, appointment, slot_id, by=by, keys=keys, now=now)
 
 
+def bring_back(
+    session: Session, visit_id: UUID, places: Places, *, by: Actor, keys: Keyring, now: datetime
+) -> Appointment:
+    """Take back that a visit of these places was cancelled, as `moves.bring_back` does."""
+    found = visit(session, visit_id, places)
+    moves.bring_back(session, found, by=by, keys=keys, now=now)
+    return found
+
+
 def visit(session: Session, visit_id: UUID, places: Places) -> Appointment:
     found = session.scalars(_visits().where(Appointment.id == visit_id, _within(places))).one_or_none()
     if found is None:

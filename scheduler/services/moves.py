@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from scheduler.errors import Invalid, VisitClosed
+from scheduler.errors import Invalid, SlotTaken, VisitClosed
 from scheduler.keys import Keyring
-from scheduler.models import Appointment, Patient
+from scheduler.models import Appointment, Patient, Status
 from scheduler.services import (
     audit,
     availability,
@@ -29,6 +29,7 @@ from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Bookable, SlotName
 from scheduler.services.booking import Visit
 from scheduler.services.holds import Keeper
+from scheduler.timeline import local_date, zone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,56 @@ def move_for(
     Where the patient is mailed of it they get a new link, and the old one says so; else theirs stays as it is.
     """
     if _moved(session, appointment, slot_id, holds.NOBODY, by=by, now=now):
-        patient = session.get_one(Patient, appointment.patient_id)
-        if patient.email is not None and not reminders.silent(session, appointment):
-            appointment.link_generation += 1
-            booking.add_link(session, appointment, keys)
+        _renew_link(session, appointment, keys)
         _tell(session, appointment, by=by, now=now)
     return booking.of(session, appointment, keys=keys)
+
+
+def bring_back(session: Session, appointment: Appointment, *, by: Actor, keys: Keyring, now: datetime) -> Visit:
+    """Take back that a visit was cancelled, if its time is still free; one that is booked already stays as it is.
+
+    It is told like a new booking, with a new link where that is mailed. Raises VisitClosed where `can_bring_back` says
+    no, a NotBookable when the rules or the race do.
+    """
+    booking.lock(session, appointment)
+    if appointment.status == Status.BOOKED:
+        return booking.of(session, appointment, keys=keys)
+    if not can_bring_back(appointment, now=now):
+        raise VisitClosed("A cancellation can be taken back on its own day, before the visit would begin.")
+    slot_id = str(SlotName(appointment.therapist_id, appointment.location_id, appointment.starts_at))
+    with session.begin_nested():
+        holds.take(session, slot_id, holds.NOBODY, now=now)
+        try:
+            start = _bookable(session, appointment, slot_id, None, by_staff=True, now=now)
+        except Invalid as error:  # it has left the plan, or never was in it
+            raise SlotTaken("This time is not in the calendar any more.") from error
+        appointment.status, appointment.cancelled_at, appointment.cancelled_late = Status.BOOKED, None, False
+        appointment.cancel_reason_sealed = None
+        _take(session, appointment, start, now)
+    _renew_link(session, appointment, keys)
+    patient = session.get_one(Patient, appointment.patient_id)
+    reminders.brought_back(session, appointment, patient, start.policy, now=now)
+    if not reminders.silent(session, appointment):
+        notices.day_changed(session, appointment, by=by, now=now)
+    audit.record(session, "appointment.brought_back", appointment, by=by, now=now)
+    return booking.of(session, appointment, keys=keys)
+
+
+def can_bring_back(appointment: Appointment, *, now: datetime) -> bool:
+    """Whether a visit was cancelled on this day of its location, and is still to come."""
+    if appointment.cancelled_at is None or appointment.starts_at <= now:
+        return False
+    zone = zone_of(appointment.location.time_zone)
+    return local_date(appointment.cancelled_at, zone) == local_date(now, zone)
+
+
+def _renew_link(session: Session, appointment: Appointment, keys: Keyring) -> None:
+    """Give the visit a new link where the patient is mailed it: the old one says that it was."""
+    patient = session.get_one(Patient, appointment.patient_id)
+    if patient.email is not None and not reminders.silent(session, appointment):
+        appointment.link_generation += 1
+        booking.add_link(session, appointment, keys)
+        session.flush()
 
 
 def _moved(

@@ -59,6 +59,17 @@ def moved(session: Session, appointment: Appointment, patient: Patient, policy: 
         _owe_later(session, appointment, patient, policy, now=now)
 
 
+def brought_back(
+    session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime
+) -> None:
+    """Withdraw the word that a visit is cancelled where it has not gone, and owe what a visit that is booked owes."""
+    _withdraw(session, appointment, "booked again")
+    if patient.email is not None and silent(session, appointment):
+        _note_unsaid(session, appointment, Kind.CONFIRMATION, now)
+    else:
+        plan(session, appointment, patient, policy, now=now)
+
+
 def _owe_later(
     session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime
 ) -> None:

@@ -55,8 +55,8 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
     yield Finding("free slots ahead that are not in the plan", slots.count_unplanned(session, now=now))
     yield Finding("free slots whose fit is not what a recount gives", slots.count_misfits(session))
     yield Finding("visits without a link", _count(session, _visits_without(ManageLink.appointment_id)))
-    yield Finding("visits without an audit row of their booking", _count(session, _unaudited("booked", VISIT)))
-    yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited("cancelled", ~LIVE)))
+    yield Finding("visits without an audit row of their booking", _count(session, _unaudited(VISIT, "booked")))
+    yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited(~LIVE, "cancelled")))
     yield Finding("idempotency keys without their visit", _count(session, _orphaned_keys()))
     yield Finding(
         "reachable visits that owe no confirmation", _count(session, _owing_nothing(Kind.CONFIRMATION, true()))
@@ -64,7 +64,9 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
     yield Finding("cancelled visits that owe no word of it", _count(session, _owing_nothing(Kind.CANCELLATION, ~LIVE)))
     yield Finding("messages still owed for a cancelled visit", _count(session, _owed_for_cancelled()))
     yield Finding("messages still owed for a visit as it was before a move", _count(session, _owed_for_earlier()))
-    yield Finding("moved visits without an audit row of it", _count(session, _unaudited("moved", MOVED)))
+    yield Finding(
+        "moved visits without an audit row of it", _count(session, _unaudited(MOVED, "moved", "brought_back"))
+    )
     yield Finding("messages owed past the day of their visit", _count(session, _forgotten(now)))
     yield Finding("messages begun to be sent after they were withdrawn", _count(session, _begun_too_late()))
     yield Finding("messages sent without a try that says so, or with several", _count(session, _sent_not_once()))
@@ -164,8 +166,9 @@ def _visits_without(column: InstrumentedAttribute[UUID]) -> Rows:
     return select(Appointment.id).where(VISIT, ~exists().where(column == Appointment.id))
 
 
-def _unaudited(action: str, visits: ColumnElement[bool]) -> Rows:
-    noted = select(AuditEvent.entity_id).where(AuditEvent.action == f"appointment.{action}")
+def _unaudited(visits: ColumnElement[bool], *verbs: str) -> Rows:
+    actions = [f"appointment.{verb}" for verb in verbs]
+    noted = select(AuditEvent.entity_id).where(AuditEvent.action.in_(actions))
     return select(Appointment.id).where(visits, audit.entity_id(Appointment.id).not_in(noted))
 
 

@@ -1,5 +1,6 @@
 """Moving a visit: what of it changes and what stays, what is refused, what is owed and told after."""
 
+import threading
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -37,6 +38,7 @@ from scheduler.models import (
     OutboxMessage,
     Role,
     Slot,
+    Status,
 )
 from scheduler.services import booking, desk, limits, moves, slots, visits
 from scheduler.services.audit import Actor
@@ -45,6 +47,7 @@ from scheduler.services.booking import PatientDetails, Visit
 from scheduler.services.holds import Keeper
 from scheduler.services.moves import MoveVisit
 from tests.clinic import FAR_AHEAD, HOUR, Clinic, at, rows
+from tests.server import at_once
 
 DESK = Actor("account:7", "192.0.2.1")
 QUARTER = timedelta(minutes=15)
@@ -439,3 +442,91 @@ def test_a_word_of_a_move_that_fails_makes_a_call(clinic: Clinic) -> None:
         now = clinic.clock.now()
         assert [call.visit.id for call in desk.calls(session, None, now=now)] == [visit.appointment.id]
         assert [one.message.kind for one in desk.failed_messages(session, None, now=now)] == [Kind.MOVED]
+
+
+# --- taking a cancellation back
+
+
+def bring_back(clinic: Clinic, visit: Visit) -> Visit:
+    with transaction(clinic.engine) as session:
+        found = visits.find(session, visit.appointment.id)
+        return moves.bring_back(session, found, by=DESK, keys=clinic.keys, now=clinic.clock.now())
+
+
+def test_a_cancellation_is_taken_back_by_the_same_claim_and_told_like_a_booking(clinic: Clinic) -> None:
+    visit = clinic.book(str(clinic.offers()[60].slot))
+    held = cells(clinic, visit)
+    clinic.cancel(visit.token)
+    back = bring_back(clinic, visit)
+    found = stored(clinic, visit)
+    assert (found.status, found.cancelled_at, found.cancelled_late, cells(clinic, visit)) == (
+        "booked",
+        None,
+        False,
+        held,
+    )
+    assert back.token != visit.token
+    with reading(clinic.engine) as session, pytest.raises(LinkReplaced):
+        booking.view(session, visit.token, keys=clinic.keys)
+    owed = [one[:3] for one in ledger(clinic) if one[3] == "owed"]
+    assert owed == [("confirmation", 2, 0), ("reminder", 2, 1440)]
+    assert ("cancellation", 1, 0, "suppressed", "booked again") in ledger(clinic)
+    assert deeds(clinic)[-1] == ("appointment.brought_back", DESK.name)
+    again = deeds(clinic)
+    bring_back(clinic, visit)
+    assert deeds(clinic) == again
+    assert clinic.violations() == {}
+
+
+def test_who_can_be_mailed_nothing_has_the_same_link_to_a_visit_that_is_back(clinic: Clinic) -> None:
+    by_phone = PatientDetails("Pat Doe", None, "+1 312 555 0142", None, "en", False, False)
+    visit = clinic.book(str(clinic.offers()[20].slot), patient=by_phone)
+    clinic.cancel(visit.token)
+    assert bring_back(clinic, visit).token == visit.token
+    assert clinic.violations() == {}
+
+
+def test_a_cancellation_stays_where_somebody_has_the_time_by_now(clinic: Clinic) -> None:
+    visit = clinic.book(str(clinic.offers()[20].slot))
+    clinic.cancel(visit.token)
+    clinic.book(slot_at(visit.appointment.starts_at + QUARTER))
+    before = cells(clinic, visit), deeds(clinic), ledger(clinic)
+    with pytest.raises(SlotTaken):
+        bring_back(clinic, visit)
+    assert (cells(clinic, visit), deeds(clinic), ledger(clinic)) == before
+    assert stored(clinic, visit).status == Status.CANCELLED
+    assert clinic.violations() == {}
+
+
+def test_a_cancellation_is_taken_back_on_its_own_local_day_only(clinic: Clinic, clock: FixedClock) -> None:
+    later, soon = clinic.book(str(clinic.offers()[60].slot)), clinic.book(str(clinic.offers()[0].slot))
+    clinic.cancel(later.token)
+    clinic.cancel(soon.token)
+    clock.at = soon.appointment.starts_at
+    with pytest.raises(VisitClosed):
+        bring_back(clinic, soon)
+    clock.at = at("2026-11-24T06:00+00:00")  # midnight in Chicago
+    with pytest.raises(VisitClosed):
+        bring_back(clinic, later)
+    clock.at -= timedelta(seconds=1)
+    assert bring_back(clinic, later).appointment.status == Status.BOOKED
+
+
+def test_of_a_cancellation_that_is_taken_back_and_a_booker_one_wins(clinic: Clinic) -> None:
+    visit = clinic.book(str(clinic.offers()[20].slot))
+    wanted = slot_at(visit.appointment.starts_at)
+    clinic.cancel(visit.token)
+
+    def somebody(place: int, together: threading.Barrier) -> str:
+        together.wait()
+        try:
+            if place:
+                clinic.book(wanted)
+            else:
+                bring_back(clinic, visit)
+        except SlotTaken:
+            return "taken"
+        return "has it"
+
+    assert sorted(at_once(4, somebody)) == ["has it"] + ["taken"] * 3
+    assert clinic.violations() == {}

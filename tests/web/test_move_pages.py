@@ -309,3 +309,23 @@ def test_a_cancelled_visits_link_says_so_and_where_to_book_and_revives_nothing(
     client.get(f"/appointments/{visit.token}/visit.ics")
     reschedule(client, visit.token, slot=str(wanted))
     assert everything(clinic.engine) == before
+
+
+def test_the_desk_takes_a_cancellation_back_if_the_time_is_still_free(
+    client: FlaskClient, desk: FlaskClient, clinic: Clinic, visit: Visit
+) -> None:
+    page = f"/staff/visits/{visit.appointment.id}"
+    assert "Undo the cancellation" not in look(desk, page).main.text
+    clinic.cancel(visit.token)
+    back = look(desk, page).press("Undo the cancellation")
+    assert "The visit is booked again." in back.main.text
+    assert "Cancellation undone" in back.main.text
+    assert look(client, f"/appointments/{visit.token}").heading == "We sent you a new link"
+    again = clinic.book(str(clinic.offers()[40].slot))
+    asked = look(desk, f"/staff/visits/{again.appointment.id}")
+    clinic.cancel(again.token)
+    asked = look(desk, f"/staff/visits/{again.appointment.id}")
+    clinic.book(f"1-1-{int(again.appointment.starts_at.timestamp()) // 900}")
+    assert "stays canceled" in asked.press("Undo the cancellation").main.text
+    assert stored(clinic, again).status == Status.CANCELLED
+    assert clinic.violations() == {}

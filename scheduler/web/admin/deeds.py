@@ -25,6 +25,7 @@ VERBS: dict[str, Any] = {
     "approved": _("Approved"),
     "arrived": _("Marked as arrived"),
     "booked": _("Booked"),
+    "brought_back": _("Undid the cancellation"),
     "cancelled": _("Canceled"),
     "changed": _("Changed"),
     "closed": _("Closed"),

@@ -16,7 +16,7 @@ from wtforms import BooleanField, TextAreaField
 
 from scheduler import words
 from scheduler.db import reading, transaction
-from scheduler.errors import Conflict, Invalid, VisitClosed
+from scheduler.errors import Conflict, Invalid, NotBookable, VisitClosed
 from scheduler.models import Appointment, Kind, Location, Status
 from scheduler.services import booking, desk, practice, visits
 from scheduler.services.desk import Call, FreeTime
@@ -177,6 +177,25 @@ def cancel(visit_id: UUID) -> BaseResponse:
         return _cancel_page(visit_id, form, 409)
     flash(gettext("The visit is canceled: %(when)s. Its time is free again.", when=_when(visit)))
     return redirect(day_of(visit), 303)
+
+
+@pages.post("/visits/<uuid:visit_id>/bring-back")
+@allowed(*AT_THE_DESK)
+def bring_back(visit_id: UUID) -> BaseResponse:
+    """Take back that a visit was cancelled today; only if nobody has its time by now."""
+    now, by = context().clock.now(), staff().actor
+    try:
+        with transaction(context().engine) as session:
+            desk.bring_back(session, visit_id, staff().locations, by=by, keys=context().keys, now=now)
+    except VisitClosed:
+        flash(
+            gettext("A cancellation can be taken back on its own day, before the visit would begin. Nothing was done.")
+        )
+    except NotBookable:
+        flash(gettext("The time of this visit is taken by now, so it stays canceled. Book another time instead."))
+    else:
+        flash(gettext("The visit is booked again. The patient gets a new link where there is an e-mail address."))
+    return redirect(url_for("schedule.visit", visit_id=visit_id), 303)
 
 
 @pages.get("/calls")

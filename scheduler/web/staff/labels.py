@@ -38,6 +38,7 @@ DEEDS = {
     "appointment.booked": _("Booked"),
     "appointment.cancelled": _("Canceled"),
     "appointment.moved": _("Moved"),
+    "appointment.brought_back": _("Cancellation undone"),
     "appointment.marked": _("Marked"),
     "appointment.mark_undone": _("Mark undone"),
 }

@@ -13,7 +13,7 @@ from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Appointment, Role, Status
-from scheduler.services import audit, licensing, practice, schedule, standby, visits
+from scheduler.services import audit, licensing, moves, practice, schedule, standby, visits
 from scheduler.services.schedule import Absence, Day, Planned
 from scheduler.services.standby import StandbyDay
 from scheduler.timeline import DAY, local_date, zone_of
@@ -219,6 +219,7 @@ def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response
         note=keys.open(found.note_sealed),
         reason=keys.open(found.cancel_reason_sealed),
         marks=visits.marks(found, now=now),
+        can_bring_back=moves.can_bring_back(found, now=now),
         history=history,
         messages=messages,
         refusal=refusal.code if refusal else None,
