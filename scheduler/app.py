@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import ROOT, Settings
 from scheduler.clock import Clock
 from scheduler.keys import Keyring
-from scheduler.web import assets, language, limiting, openapi, problems, requests
+from scheduler.web import assets, language, limiting, moves, my_visits, openapi, problems, requests
 from scheduler.web.admin import access as access_board
 from scheduler.web.admin import audit_log, away, claims, clinic, levers, moving_in, people, protection, reports, setup
 from scheduler.web.api import api
@@ -25,6 +25,7 @@ from scheduler.web.staff import (
     calendar_feed,
     desk,
     desk_booking,
+    desk_moves,
     explain,
     follow_up,
     schedule,
@@ -47,6 +48,7 @@ PAGES = (
     desk,
     desk_booking,
     series,
+    desk_moves,
     reports,
     access_board,
     claims,
@@ -80,7 +82,7 @@ def create_app(settings: Settings, engine: Engine, clock: Clock) -> APIFlask:
     app.extensions["scheduler"] = Context(settings, engine, clock, keys, started_at=clock.now())
     requests.install(app, https=https)
     problems.install(app)
-    for blueprint in (api, feeds, ops, patient, visits, *(page.pages for page in PAGES)):
+    for blueprint in (api, feeds, ops, patient, visits, moves.pages, my_visits.pages, *(page.pages for page in PAGES)):
         app.register_blueprint(blueprint)
     access.install(app, https=https)
     if settings.rate_limits:

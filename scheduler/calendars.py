@@ -59,6 +59,11 @@ class Entry:
         return f"{self.visit_id.hex}@{self.sender.partition('@')[2]}"
 
 
+def sequence(visit_version: int, *, cancelled: bool = False) -> int:
+    """How often a visit has changed, as calendars count (RFC 5546): two for each version, which may end cancelled."""
+    return 2 * (visit_version - 1) + cancelled
+
+
 def write(entry: Entry, invitation: Invitation | None, *, now: datetime) -> str:
     """One visit as a calendar of its own."""
     event = _event(entry, now, cancelled=invitation is not None and invitation.cancelled)

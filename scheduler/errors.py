@@ -18,6 +18,10 @@ class NotFound(ClinicError):
     """Nothing has this name, or it is not the caller's to see."""
 
 
+class LinkReplaced(NotFound):
+    """An older link of a visit, which got a new one since."""
+
+
 class Unavailable(ClinicError):
     """The database cannot do this now; the same request may succeed later.
 

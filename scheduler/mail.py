@@ -23,7 +23,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
-from scheduler.services.letters import Letter, OneOfSeries, StaffLetter
+from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, StaffLetter, VisitsLetter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
@@ -35,8 +35,9 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 PLAIN_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[a-zA-Z0-9.-]+", re.ASCII)
 # A header decodes "=?…?=" wherever it stands, and what it decodes may end the line (measured on Python 3.11).
 ENCODED_WORD = "=?"
-# The subjects of messages to the clinic's own people.
-TO_STAFF = {
+# The subjects of messages that are not about one visit: to the clinic's own people, and to whoever asked for theirs.
+PLAIN_SUBJECTS = {
+    Kind.MY_VISITS: _("The link to your visits"),
     Kind.SET_PASSWORD: _("Set your password"),
     Kind.LOCKED_OUT: _("Your account was locked for a while"),
     Kind.DAY_CHANGED: _("Your day changed"),
@@ -58,7 +59,7 @@ class Mailer:
     app: Flask
     settings: Settings
 
-    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:
+    def write(self, letter: AnyLetter, *, now: datetime) -> Parcel:
         """Give a letter the form in which it travels; raises Refused for an address that no header can hold."""
         recipient = _address(letter.recipient)
         sender = self.settings.mail_from
@@ -66,7 +67,7 @@ class Mailer:
         language = letter.language if letter.language in words.LANGUAGES else words.DEFAULT_LANGUAGE
         message = MIMEMultipart("alternative", boundary=letter.message_id.hex, policy=ON_THE_WIRE)
         with self.app.app_context(), force_locale(language):
-            subject = str(TO_STAFF[letter.kind]) if isinstance(letter, StaffLetter) else _subject(letter, language)
+            subject = _subject(letter, language) if isinstance(letter, Letter) else str(PLAIN_SUBJECTS[letter.kind])
             for form in ("text", "html"):
                 body = self._body(form, letter, language, subject)
                 message.attach(_part(body, "plain" if form == "text" else form))
@@ -85,9 +86,11 @@ class Mailer:
             message[name] = value
         return Parcel(letter.message_id, sender, recipient, message.as_bytes())
 
-    def _body(self, form: str, letter: Letter | StaffLetter, language: str, subject: str) -> str:
+    def _body(self, form: str, letter: AnyLetter, language: str, subject: str) -> str:
         if isinstance(letter, StaffLetter):
             return self._body_for_staff(form, letter, language, subject)
+        if isinstance(letter, VisitsLetter):
+            return self._body_with_visits(form, letter, language, subject)
         return self._body_for_patient(form, letter, language, subject)
 
     def _body_for_patient(self, form: str, letter: Letter, language: str, subject: str) -> str:
@@ -111,6 +114,13 @@ class Mailer:
             ],
             asked=asked,
             base_url=base_url,
+        )
+
+    def _body_with_visits(self, form: str, letter: VisitsLetter, language: str, subject: str) -> str:
+        asked = f"?lang={language}" if language != words.DEFAULT_LANGUAGE else ""
+        link = f"{self.settings.base_url}/my-visits/{letter.token}{asked}"
+        return render_template(
+            "mail/my_visits.html", form=form, letter=letter, language=language, subject=subject, link=link
         )
 
     def _body_for_staff(self, form: str, letter: StaffLetter, language: str, subject: str) -> str:
@@ -148,6 +158,8 @@ def _subject(letter: Letter, language: str) -> str:
             return str(gettext("Booked: physical therapy visit, %(when)s", when=when))
         case Kind.REMINDER:
             return str(gettext("Reminder: physical therapy visit, %(when)s", when=when))
+        case Kind.MOVED:
+            return str(gettext("New time: physical therapy visit, %(when)s", when=when))
         case _:
             return str(gettext("Canceled: physical therapy visit, %(when)s", when=when))
 

@@ -29,6 +29,7 @@ from scheduler.services import (
     levers,
     license_ends,
     limits,
+    my_visits,
     planning,
     protection,
     sign_in,
@@ -138,7 +139,7 @@ class Worker:
             license_ends.warn(session, now=self.clock.now())
 
     def tidy(self) -> None:
-        """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access.
+        """Forget what is only kept for a time: repeated requests' keys, counts, links to visits, samples of access.
 
         Days of access are kept for good, before their samples go.
         """
@@ -149,6 +150,7 @@ class Worker:
                 access_history.keep_days(session, days)
         with transaction(self.engine) as session:
             booking.forget_old_keys(session, now=self.clock.now())
+            my_visits.forget_old(session, now=self.clock.now())
             limits.forget_old_counts(session, now=self.clock.now())
             access_goal.forget_old_samples(session, now=self.clock.now())
             sign_in.forget_old_tries(session, now=self.clock.now())

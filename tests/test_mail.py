@@ -49,7 +49,7 @@ from scheduler.services.access_watch import Alert
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import Letter, OneOfSeries, StaffLetter
+from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, StaffLetter, VisitsLetter
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
 from tests.clinic import Clinic, at, body, key
@@ -163,7 +163,16 @@ OF_SERIES: dict[str, Any] = {
         for number in range(2)
     ),
 }
-TO_PATIENTS = [kind for kind in Kind if kind not in TO_STAFF]
+VISITS_LETTER = VisitsLetter(
+    message_id=UUID(int=4),
+    kind=Kind.MY_VISITS,
+    recipient="pat@example.com",
+    language="en",
+    clinic="Achieve Ortho Rehab",
+    token="t0ken.of_a-link",  # noqa: S106 no secret
+    minutes=60,
+)
+TO_PATIENTS = [kind for kind in Kind if kind not in {*TO_STAFF, Kind.MY_VISITS}]
 STAFF_LETTERS = {
     kind: StaffLetter(
         message_id=UUID(int=3),
@@ -202,8 +211,10 @@ for word in WORDS:
     STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alerts=ALERTS[word])
 
 
-def any_letter(kind: Kind, language: str = "en", **changes: Any) -> Letter | StaffLetter:  # noqa: ANN401 of either
-    """A letter of any kind, to a patient or to one of the staff."""
+def any_letter(kind: Kind, language: str = "en", **changes: Any) -> AnyLetter:  # noqa: ANN401 of each
+    """A letter of any kind, to a patient, to one of the staff or to whoever asked for their visits."""
+    if kind == Kind.MY_VISITS:
+        return replace(VISITS_LETTER, language=language, **changes)
     if kind in TO_PATIENTS:
         return letter(kind=kind, language=language, **changes)
     return replace(STAFF_LETTERS[kind], language=language, **changes)
@@ -586,7 +597,7 @@ def test_a_visits_entries_supersede_each_other_in_order(clinic: Clinic, clock: F
     clinic.cancel(visit.token)
     said.append(recorded_now(clinic, clock, mailer))
     events = [event_of(parcel.content) for (parcel,) in said]
-    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    assert [event.sequence for event in events] == [0, 2, 4, 5]
     assert len({event["UID"] for event in events}) == 1
 
 
@@ -1063,6 +1074,15 @@ def test_no_name_of_a_clinic_harms_its_own_people(mailer: Mailer, kind: Kind, na
     parcel = mailer.write(any_letter(kind, clinic=name), now=NOW)
     require_sound(parcel, "ana@clinic.example", parts=["text/plain", "text/html"])
     require_harmless_html(html_of(parcel.content), [name], STAFF_LINKS[kind])
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=short)
+def test_no_name_of_a_clinic_harms_whoever_asked_for_their_visits(mailer: Mailer, name: str) -> None:
+    parcel = mailer.write(any_letter(Kind.MY_VISITS, clinic=name), now=NOW)
+    require_sound(parcel, "pat@example.com", parts=["text/plain", "text/html"])
+    link = "https://clinic.example/my-visits/t0ken.of_a-link"
+    require_harmless_html(html_of(parcel.content), [name], frozenset({link}))
+    assert "needl" not in everything_in(parcel.content).replace(name, "")
 
 
 @pytest.mark.parametrize("address", ["ana@clinic.example, evil@example.com", "a\nBcc: evil@example.com", ENCODED_BCC])

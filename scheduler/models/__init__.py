@@ -34,7 +34,7 @@ from scheduler.models.booking import (
     Status,
 )
 from scheduler.models.explainer import ExplainerVersion
-from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
+from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told, VisitsRequest
 from scheduler.models.operations import BookingCount, Heartbeat
 from scheduler.models.practice import (
     AppointmentType,
@@ -108,5 +108,6 @@ __all__ = [
     "TimeOffStatus",
     "Told",
     "UsedChallenge",
+    "VisitsRequest",
     "WorkingHours",
 ]

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 from uuid6 import uuid7
 
@@ -41,10 +41,16 @@ def _folded_name(context: Any) -> str:  # noqa: ANN401 SQLAlchemy's own class
     return folded(context.get_current_parameters().get("name") or "")
 
 
+def _folded_email(context: Any) -> str | None:  # noqa: ANN401 SQLAlchemy's own class
+    email = context.get_current_parameters().get("email")
+    return email.lower() if email is not None else None
+
+
 class Patient(Base):
     """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge.
 
-    `folded_name` is the name as staff look for it; it follows from the name.
+    `folded_name` is the name as staff look for it, `folded_email` the address as "my visits" does; they follow from
+    name and address.
     """
 
     __tablename__ = "patient"
@@ -59,6 +65,7 @@ class Patient(Base):
     name: Mapped[str]
     folded_name: Mapped[str] = mapped_column(default=_folded_name, server_default=text("''"))
     email: Mapped[str | None]
+    folded_email: Mapped[str | None] = mapped_column(default=_folded_email, index=True)
     phone: Mapped[str | None]
     birth_date: Mapped[date | None]
     language: Mapped[str]
@@ -71,13 +78,19 @@ class Patient(Base):
         self.folded_name = folded(value)
         return value
 
+    @validates("email")
+    def _fold_email(self, _field: str, value: str | None) -> str | None:
+        self.folded_email = None if value is None else value.lower()
+        return value
+
 
 class Appointment(Base):
     """A visit. It holds exactly the slots from its start to its end plus buffer, and stores no slot's id.
 
     `visit_version` rises with every move (messages are owed per version); `link_generation` with every new link.
     `explainer_version_id` is what the patient was shown; none means "not shown" (staff booked).
-    `imported_as` is the visit's name in the program that the clinic moved in from.
+    `imported_as` is the visit's name in the program that the clinic moved in from. `cancelled_late` says that the
+    patient cancelled later than the policy of that moment asked for.
 
     While its status is `held` it is no visit yet but a start that is kept until `expires_at` (`Hold`): it knows nobody
     and says nothing, which is why patient and needling are there for visits only. `booked_at` is then when it was held.
@@ -99,6 +112,7 @@ class Appointment(Base):
             "AND explainer_version_id IS NULL AND imported_as IS NULL)",
             name="hold_says_nothing",
         ),
+        CheckConstraint("status = 'cancelled' OR NOT cancelled_late", name="only_cancelled_is_late"),
         CheckConstraint("visit_version >= 1", name="visit_version_positive"),
         CheckConstraint("link_generation >= 1", name="link_generation_positive"),
         Index(None, "therapist_id", "starts_at"),
@@ -125,6 +139,7 @@ class Appointment(Base):
     booked_at: Mapped[datetime]
     cancelled_at: Mapped[datetime | None]
     cancel_reason_sealed: Mapped[bytes | None]
+    cancelled_late: Mapped[bool] = mapped_column(default=False, server_default=false())
     imported_as: Mapped[str | None]
     expires_at: Mapped[datetime | None]
 

@@ -18,6 +18,8 @@ class Kind(StrEnum):
     CONFIRMATION = "confirmation"
     REMINDER = "reminder"
     CANCELLATION = "cancellation"
+    MOVED = "moved"
+    MY_VISITS = "my-visits"
     SET_PASSWORD = "set-password"  # noqa: S105 a word, no secret
     LOCKED_OUT = "locked-out"
     DAY_CHANGED = "day-changed"
@@ -60,8 +62,26 @@ class Fate(StrEnum):
     FAILED = "failed"
 
 
+class VisitsRequest(Base):
+    """Somebody asked for a link to the visits of an e-mail address; whether it has any is not known here.
+
+    The address is sealed, and counted by a keyed hash. It is forgotten within days.
+    """
+
+    __tablename__ = "visits_request"
+    __table_args__ = (
+        CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),
+        Index(None, "address_hash", "asked_at"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    address_sealed: Mapped[bytes]
+    address_hash: Mapped[str]
+    language: Mapped[str]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class OutboxMessage(Base):
-    """One message owed from `due_at` on: to a patient about one version of a visit, or to somebody of the staff.
+    """One message owed from `due_at` on: about one version of a visit, to staff, or to whoever asked for their visits.
 
     A reminder's offset is part of its name. Of one kind `about` one thing staff is owed only one at a time; for
     DAY_CHANGED that is the day, for ADDRESS_CHANGED the address that the account had, to which it goes.
@@ -80,7 +100,11 @@ class OutboxMessage(Base):
         CheckConstraint(f"channel IN ({one_of(Channel)})", name="channel_known"),
         CheckConstraint(f"status IN ({one_of(Fate)})", name="status_known"),
         CheckConstraint(f"kind IN ({one_of(TO_STAFF)}) = (account_id IS NOT NULL)", name="staff_kinds_go_to_staff"),
-        CheckConstraint("(appointment_id IS NULL) = (account_id IS NOT NULL)", name="to_patient_or_staff"),
+        CheckConstraint(
+            "(appointment_id IS NULL) = (account_id IS NOT NULL OR visits_request_id IS NOT NULL)",
+            name="to_patient_or_staff",
+        ),
+        CheckConstraint("(kind = 'my-visits') = (visits_request_id IS NOT NULL)", name="request_goes_with_kind"),
         CheckConstraint("(appointment_id IS NULL) = (visit_version IS NULL)", name="version_goes_with_visit"),
         CheckConstraint("(about IS NULL) = (account_id IS NULL)", name="about_goes_with_staff"),
         CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
@@ -98,6 +122,7 @@ class OutboxMessage(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     appointment_id: Mapped[UUID | None] = mapped_column(ForeignKey("appointment.id"))
     account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    visits_request_id: Mapped[UUID | None] = mapped_column(ForeignKey("visits_request.id"), unique=True)
     about: Mapped[str | None]
     kind: Mapped[str]
     channel: Mapped[str]

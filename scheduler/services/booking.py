@@ -7,20 +7,24 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, select
 from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm.attributes import set_committed_value
 from uuid6 import uuid7
 
 from scheduler.db import insert_into
-from scheduler.errors import Conflict, Invalid, NotBookable, NotFound, SlotTaken, VisitClosed
+from scheduler.errors import Conflict, Invalid, LinkReplaced, NotBookable, NotFound, SlotTaken, VisitClosed
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
     Appointment,
+    ClinicPolicy,
     ExplainerVersion,
     IdempotencyKey,
+    Location,
     ManageLink,
     Needling,
     Patient,
     SeriesVisit,
     Status,
+    Therapist,
 )
 from scheduler.services import (
     access_requests,
@@ -159,8 +163,20 @@ def book_for(session: Session, request: BookForPatient, *, by: Actor, keys: Keyr
 
 
 def view(session: Session, token: str, *, keys: Keyring) -> Visit:
-    """The visit that a link opens; NotFound for any text that is no link's newest token."""
-    return _with_token(_visits(session, ManageLink.token_sha256 == fingerprint(token)), keys)
+    """The visit that a link opens; NotFound for any text that is no link's token, LinkReplaced for an older one's."""
+    sha256 = fingerprint(token)
+    try:
+        return _with_token(_visits(session, ManageLink.token_sha256 == sha256), keys)
+    except NotFound:
+        known = select(ManageLink.generation).where(ManageLink.token_sha256 == sha256)
+        if session.execute(known).first() is None:
+            raise
+        raise LinkReplaced("This link was replaced: a new one was sent.") from None
+
+
+def of(session: Session, appointment: Appointment, *, keys: Keyring) -> Visit:
+    """A visit with its newest link."""
+    return _with_token(_visits(session, Appointment.id == appointment.id), keys)
 
 
 def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, now: datetime) -> Visit:
@@ -174,17 +190,26 @@ def cancel(session: Session, token: str, reason: str | None, *, keys: Keyring, n
 
 
 def call_off(
-    session: Session, appointment: Appointment, reason: str | None, *, by: Actor, keys: Keyring, now: datetime
+    session: Session,
+    appointment: Appointment,
+    reason: str | None,
+    *,
+    by: Actor,
+    keys: Keyring,
+    now: datetime,
+    for_patient: bool = False,
 ) -> None:
-    """Cancel a visit, whoever wishes it; see `cancel`."""
-    slots.lock(session, [appointment.therapist_id])
-    session.refresh(appointment, ["status", "starts_at", "ends_at"], with_for_update=True)
+    """Cancel a visit, whoever wishes it; see `cancel`. Only what a patient does, or staff `for_patient`, is late."""
+    lock(session, appointment)
     if appointment.status == Status.CANCELLED:
         return
-    if appointment.status != Status.BOOKED or appointment.starts_at <= now:
-        raise VisitClosed("This visit has begun or is over; please call the clinic.")
+    require_ahead(appointment, now=now)
+    slots.lock(session, [appointment.therapist_id])
     appointment.status = Status.CANCELLED
     appointment.cancelled_at = now
+    appointment.cancelled_late = (for_patient or by == PATIENT) and is_late(
+        appointment.starts_at, session.get_one(ClinicPolicy, 1), now=now
+    )
     appointment.cancel_reason_sealed = keys.seal(reason)
     session.flush()
     slots.free(session, appointment, now=now)
@@ -192,6 +217,31 @@ def call_off(
     if not reminders.silent(session, appointment):
         notices.day_changed(session, appointment, by=by, now=now)
     audit.record(session, "appointment.cancelled", appointment, by=by, now=now)
+
+
+def lock(session: Session, appointment: Appointment) -> None:
+    """Read a visit anew and let nobody else change it until the end.
+
+    Who changes its cells locks the therapists after it: which they are, only the visit's lock makes sure.
+    """
+    when_and_where = ["starts_at", "ends_at", "therapist_id", "location_id"]
+    changing = ["status", "cancelled_at", *when_and_where, "visit_version", "link_generation"]
+    session.refresh(appointment, changing, with_for_update=True)
+    for name, kind in (("therapist", Therapist), ("location", Location)):  # of a visit that was moved meanwhile
+        set_committed_value(appointment, name, session.get_one(kind, getattr(appointment, f"{name}_id")))
+
+
+def require_ahead(appointment: Appointment, *, now: datetime) -> None:
+    """Raise VisitClosed for a visit that is not to come any more."""
+    if appointment.status == Status.CANCELLED:
+        raise VisitClosed("This visit is canceled; please book another.")
+    if appointment.status != Status.BOOKED or appointment.starts_at <= now:
+        raise VisitClosed("This visit has begun or is over; please call the clinic.")
+
+
+def is_late(starts_at: datetime, policy: ClinicPolicy, *, now: datetime) -> bool:
+    """Whether to cancel now is later than the clinic asks for; never where it asks for nothing."""
+    return starts_at - now < timedelta(hours=policy.cancel_notice_hours)
 
 
 def is_born(birth_date: date, *, now: datetime) -> bool:
@@ -288,6 +338,17 @@ def _claim_key(session: Session, repeatable: Repeatable, appointment_id: UUID, n
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == repeatable.key, too_old))
         session.expire_all()
     return None
+
+
+def ahead_of(session: Session, email: str, *, keys: Keyring, now: datetime) -> list[Visit]:
+    """The visits to come that were booked with an e-mail address, however it was written, soonest first."""
+    theirs = Patient.folded_email == email.lower()
+    to_come = (Appointment.status == Status.BOOKED, Appointment.starts_at > now)
+    rows = session.execute(
+        _with_links().join(Patient, Patient.id == Appointment.patient_id).where(theirs, *to_come)
+        .order_by(Appointment.starts_at, Appointment.id)
+    )  # fmt: skip
+    return [_with_token((appointment, link), keys) for appointment, link in rows]
 
 
 def _visits(session: Session, wanted: ColumnElement[bool]) -> tuple[Appointment, ManageLink]:

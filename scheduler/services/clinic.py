@@ -50,6 +50,7 @@ class PolicyDetails:
     booking_horizon_days: int
     hold_minutes: int
     reminders: str
+    cancel_notice_hours: int
 
 
 @dataclass(frozen=True, slots=True)

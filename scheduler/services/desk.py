@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, false, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager, joinedload
 
 from scheduler.db import insert_into
@@ -30,7 +30,7 @@ from scheduler.models import (
     Told,
     WorkingHours,
 )
-from scheduler.services import audit, availability, booking, outbox, practice
+from scheduler.services import audit, availability, booking, moves, outbox, practice
 from scheduler.services.audit import PATIENT, Actor
 from scheduler.services.availability import Find, Offer, SlotName
 from scheduler.services.booking import BookForPatient, PatientDetails, Visit
@@ -85,6 +85,14 @@ class Failed:
 
     message: OutboxMessage
     visit: Appointment
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """How often somebody cancelled later than the clinic asked for, and how often they did not come."""
+
+    cancelled_late: int
+    no_shows: int
 
 
 def locations(session: Session, places: Places) -> list[Location]:
@@ -156,6 +164,23 @@ def book(
     return booking.book_for(session, request, by=by, keys=keys, now=now)
 
 
+def move(
+    session: Session, appointment: Appointment, slot_id: str, places: Places, *, by: Actor, keys: Keyring, now: datetime
+) -> Visit:
+    """Move a visit of `visit` to one of the places, as `moves.move_for` does; NotFound for a foreign place."""
+    location(session, SlotName.parse(slot_id).location_id, places)
+    return moves.move_for(session, appointment, slot_id, by=by, keys=keys, now=now)
+
+
+def bring_back(
+    session: Session, visit_id: UUID, places: Places, *, by: Actor, keys: Keyring, now: datetime
+) -> Appointment:
+    """Take back that a visit of these places was cancelled, as `moves.bring_back` does."""
+    found = visit(session, visit_id, places)
+    moves.bring_back(session, found, by=by, keys=keys, now=now)
+    return found
+
+
 def visit(session: Session, visit_id: UUID, places: Places) -> Appointment:
     found = session.scalars(_visits().where(Appointment.id == visit_id, _within(places))).one_or_none()
     if found is None:
@@ -187,6 +212,15 @@ def patient(session: Session, patient_id: UUID, places: Places) -> Patient:
     if found is None:
         raise NotFound("There is no such patient.")
     return found
+
+
+def missed_by(session: Session, patient_id: UUID, places: Places) -> Missed:
+    """How often a patient cancelled late, or did not come, at these places."""
+    counts = select(
+        func.count().filter(Appointment.cancelled_late), func.count().filter(Appointment.status == Status.NOSHOW)
+    )
+    late, no_shows = session.execute(counts.where(Appointment.patient_id == patient_id, _within(places))).one()
+    return Missed(late, no_shows)
 
 
 def visits_of(session: Session, patient_id: UUID, places: Places) -> Sequence[Appointment]:
@@ -350,10 +384,14 @@ def _to_be_told(now: datetime) -> ColumnElement[bool]:
 
 def _calls(places: Places, now: datetime) -> Select[Appointment, Told, str]:
     """Visits ahead without an e-mail address, or whose news failed; nobody is told what they did themselves."""
-    news = case((Appointment.status == Status.CANCELLED, Kind.CANCELLATION.value), else_=Kind.CONFIRMATION.value)
+    cancelled = Appointment.status == Status.CANCELLED
+    news = or_(
+        and_(cancelled, OutboxMessage.kind == Kind.CANCELLATION),
+        and_(~cancelled, OutboxMessage.kind.in_([Kind.CONFIRMATION, Kind.MOVED])),
+    )
     failed = exists().where(
         OutboxMessage.appointment_id == Appointment.id,
-        OutboxMessage.kind == news,
+        news,
         OutboxMessage.visit_version == Appointment.visit_version,
         OutboxMessage.status == Fate.FAILED,
     )

@@ -109,14 +109,17 @@ def find(
     return session.scalars(live.where(Appointment.appointment_type_id == appointment_type_id)).first()
 
 
-def take(session: Session, slot_id: str, keeper: Keeper, *, now: datetime) -> Appointment | None:
-    """Lock and sweep the therapist of a start that is about to be claimed, and free what its keeper held.
+def take(
+    session: Session, slot_id: str, keeper: Keeper, *, beside: Collection[int] = (), now: datetime
+) -> Appointment | None:
+    """Lock and sweep the therapist of a start to be claimed, and those `beside`; free what its keeper held.
 
     Returns the hold of this very start, which is no longer stored; a token's hold of another start is given up, for
     who books one has chosen. Raises Invalid for a text that no slot ever had.
     """
     name = SlotName.parse(slot_id)
-    freed = _freed(session, {name.therapist_id}, keeper.keeps(name) if keeper != NOBODY else None, now)
+    concerned = {name.therapist_id, *beside}
+    freed = _freed(session, concerned, keeper.keeps(name) if keeper != NOBODY else None, now)
     return next((one for one in freed if _is_of(one, name)), None)
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, bindparam, exists, select
 from sqlalchemy.orm import Session
 
+from scheduler.calendars import sequence
 from scheduler.keys import Keyring
 from scheduler.models import (
     Account,
@@ -22,9 +23,10 @@ from scheduler.models import (
     Patient,
     SeriesVisit,
     Status,
+    VisitsRequest,
 )
 from scheduler.models.watch import WORDS
-from scheduler.services import access_watch, accounts, license_ends, notices
+from scheduler.services import access_watch, accounts, license_ends, my_visits, notices
 from scheduler.services.access_watch import Alert
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
@@ -90,6 +92,12 @@ TOLD_TOGETHER = "told with the other visits of the series"
 TO_STAFF = (
     select(OutboxMessage, Account, ClinicPolicy.clinic_name)
     .join(Account, Account.id == OutboxMessage.account_id)
+    .join(ClinicPolicy, ClinicPolicy.id == 1)
+    .where(OutboxMessage.id == bindparam("id"))
+)
+TO_WHOEVER_ASKED = (
+    select(VisitsRequest, ClinicPolicy.clinic_name)
+    .join(OutboxMessage, OutboxMessage.visits_request_id == VisitsRequest.id)
     .join(ClinicPolicy, ClinicPolicy.id == 1)
     .where(OutboxMessage.id == bindparam("id"))
 )
@@ -160,6 +168,22 @@ class StaffLetter:
     alerts: tuple[Alert, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class VisitsLetter:
+    """What whoever asked for their visits is sent: a link to the list of them, and for how many minutes it works."""
+
+    message_id: UUID
+    kind: Kind
+    recipient: str
+    language: str
+    clinic: str
+    token: str
+    minutes: int
+
+
+AnyLetter = Letter | StaffLetter | VisitsLetter
+
+
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
     """What these messages to patients would say now; without those that have nobody to go to.
 
@@ -169,12 +193,15 @@ def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> l
     return [_letter(row, keys) for row in rows if row.email is not None and not _may_tell_of_all(row)]
 
 
-def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> Letter | StaffLetter | str:
+def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime) -> AnyLetter | str:
     """What this message says, re-read under its visit's lock, or the reason why it must not go."""
     asked = {"id": message_id}
     row = session.execute(ONE, asked).one_or_none()
     if row is None:
-        return _staff_letter(session, *session.execute(TO_STAFF, asked).one(), keys, now)
+        to_staff = session.execute(TO_STAFF, asked).one_or_none()
+        if to_staff is not None:
+            return _staff_letter(session, *to_staff, keys, now)
+        return _visits_letter(session, message_id, *session.execute(TO_WHOEVER_ASKED, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or (_of_series(session, row, keys, now) if _may_tell_of_all(row) else _letter(row, keys))
@@ -212,6 +239,20 @@ def _of_series(session: Session, row: Facts, keys: Keyring, now: datetime) -> Le
         for one in visits
     )
     return replace(_letter(row, keys), series=told if len(told) > 1 else ())
+
+
+def _visits_letter(
+    session: Session, message_id: UUID, request: VisitsRequest, clinic: str, keys: Keyring, now: datetime
+) -> VisitsLetter | str:
+    return my_visits.obsolete(session, request, keys=keys, now=now) or VisitsLetter(
+        message_id=message_id,
+        kind=Kind.MY_VISITS,
+        recipient=my_visits.address(request, keys),
+        language=request.language,
+        clinic=clinic,
+        token=my_visits.token(request, keys),
+        minutes=my_visits.LINK_LASTS // timedelta(minutes=1),
+    )
 
 
 def _staff_letter(
@@ -273,7 +314,7 @@ def _letter(row: Facts, keys: Keyring) -> Letter:
         visit_id=row.visit_id,
         starts_at=row.starts_at,
         ends_at=row.ends_at,
-        sequence=row.visit_version - (kind != Kind.CANCELLATION),
+        sequence=sequence(row.visit_version, cancelled=kind == Kind.CANCELLATION),
         token=keys.link_token(row.visit_id, row.generation, row.key_id) if row.generation is not None else None,
         explainer_shown=row.explainer_version_id is not None,
     )

@@ -52,6 +52,37 @@ def plan(
     if patient.email is None:
         return
     _owe(session, appointment, Kind.CONFIRMATION, due_at=now + confirm_after, now=now)
+    _owe_later(session, appointment, patient, policy, now=now)
+
+
+def moved(session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime) -> None:
+    """Withdraw what the visit owed as it was; owe the word of its new time and the reminders of that.
+
+    Of a silent visit nobody is told: the word is written as suppressed, and its reminders begin with those of others.
+    """
+    _withdraw(session, appointment, "moved")
+    if patient.email is not None and silent(session, appointment):
+        _note_unsaid(session, appointment, Kind.MOVED, now)
+    elif patient.email is not None:
+        _owe(session, appointment, Kind.MOVED, due_at=now, now=now)
+        _owe_later(session, appointment, patient, policy, now=now)
+
+
+def brought_back(
+    session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime
+) -> None:
+    """Withdraw the word that a visit is cancelled where it has not gone, and owe what a visit that is booked owes."""
+    _withdraw(session, appointment, "booked again")
+    if patient.email is not None and silent(session, appointment):
+        _note_unsaid(session, appointment, Kind.CONFIRMATION, now)
+    else:
+        plan(session, appointment, patient, policy, now=now)
+
+
+def _owe_later(
+    session: Session, appointment: Appointment, patient: Patient, policy: ClinicPolicy, *, now: datetime
+) -> None:
+    """Owe the reminders that the patient wants and that do not follow too soon on the message that goes now."""
     if not patient.remind_by_email:
         return
     for channel, offset in offsets(policy.reminders):
@@ -118,14 +149,9 @@ def silent(session: Session, appointment: Appointment) -> bool:
 
 def cancelled(session: Session, appointment: Appointment, patient: Patient, *, now: datetime) -> None:
     """Withdraw what the visit still owed, and owe the word that it is cancelled, unless it is a silent one."""
-    still_owed = update(OutboxMessage).where(
-        OutboxMessage.appointment_id == appointment.id, OutboxMessage.status == Fate.OWED
-    )
-    withdrawn = {"status": Fate.SUPPRESSED, "reason": "cancelled", "withdrawn_at": database_now()}
-    session.execute(still_owed.values(**withdrawn, lease=None, leased_until=None))
+    _withdraw(session, appointment, "cancelled")
     if patient.email is not None and silent(session, appointment):
-        word = _values(appointment, Kind.CANCELLATION, now, now) | {"status": Fate.SUPPRESSED, "reason": IMPORTED}
-        session.add(OutboxMessage(**word))
+        _note_unsaid(session, appointment, Kind.CANCELLATION, now)
     elif patient.email is not None:
         _owe(session, appointment, Kind.CANCELLATION, due_at=now, now=now)
 
@@ -139,6 +165,20 @@ def offsets(policy: str) -> list[tuple[Channel, timedelta]]:
             raise ValueError(f"REMINDERS: {part!r} is not like email:24h or sms:2h")
         result[Channel(found[1]), timedelta(hours=int(found[2]))] = None
     return list(result)
+
+
+def _withdraw(session: Session, appointment: Appointment, reason: str) -> None:
+    """Take back all that a visit still owes."""
+    still_owed = update(OutboxMessage).where(
+        OutboxMessage.appointment_id == appointment.id, OutboxMessage.status == Fate.OWED
+    )
+    withdrawn = {"status": Fate.SUPPRESSED, "reason": reason, "withdrawn_at": database_now()}
+    session.execute(still_owed.values(**withdrawn, lease=None, leased_until=None))
+
+
+def _note_unsaid(session: Session, appointment: Appointment, kind: Kind, now: datetime) -> None:
+    unsaid = {"status": Fate.SUPPRESSED, "reason": IMPORTED}
+    session.add(OutboxMessage(**_values(appointment, kind, now, now) | unsaid))
 
 
 def _owe(

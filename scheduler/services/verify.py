@@ -33,6 +33,7 @@ from scheduler.timeline import CELL, DAY, cell_of, local_date, next_cell, zone_o
 Rows = Select[Any]
 LIVE = Appointment.status != Status.CANCELLED
 VISIT = Appointment.status != Status.HELD
+MOVED = Appointment.visit_version > 1
 OWED = OutboxMessage.status == Fate.OWED
 
 
@@ -54,14 +55,18 @@ def verify(session: Session, *, now: datetime) -> Iterator[Finding]:
     yield Finding("free slots ahead that are not in the plan", slots.count_unplanned(session, now=now))
     yield Finding("free slots whose fit is not what a recount gives", slots.count_misfits(session))
     yield Finding("visits without a link", _count(session, _visits_without(ManageLink.appointment_id)))
-    yield Finding("visits without an audit row of their booking", _count(session, _unaudited("booked", VISIT)))
-    yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited("cancelled", ~LIVE)))
+    yield Finding("visits without an audit row of their booking", _count(session, _unaudited(VISIT, "booked")))
+    yield Finding("cancelled visits without an audit row of it", _count(session, _unaudited(~LIVE, "cancelled")))
     yield Finding("idempotency keys without their visit", _count(session, _orphaned_keys()))
     yield Finding(
         "reachable visits that owe no confirmation", _count(session, _owing_nothing(Kind.CONFIRMATION, true()))
     )
     yield Finding("cancelled visits that owe no word of it", _count(session, _owing_nothing(Kind.CANCELLATION, ~LIVE)))
     yield Finding("messages still owed for a cancelled visit", _count(session, _owed_for_cancelled()))
+    yield Finding("messages still owed for a visit as it was before a move", _count(session, _owed_for_earlier()))
+    yield Finding(
+        "moved visits without an audit row of it", _count(session, _unaudited(MOVED, "moved", "brought_back"))
+    )
     yield Finding("messages owed past the day of their visit", _count(session, _forgotten(now)))
     yield Finding("messages begun to be sent after they were withdrawn", _count(session, _begun_too_late()))
     yield Finding("messages sent without a try that says so, or with several", _count(session, _sent_not_once()))
@@ -161,8 +166,9 @@ def _visits_without(column: InstrumentedAttribute[UUID]) -> Rows:
     return select(Appointment.id).where(VISIT, ~exists().where(column == Appointment.id))
 
 
-def _unaudited(action: str, visits: ColumnElement[bool]) -> Rows:
-    noted = select(AuditEvent.entity_id).where(AuditEvent.action == f"appointment.{action}")
+def _unaudited(visits: ColumnElement[bool], *verbs: str) -> Rows:
+    actions = [f"appointment.{verb}" for verb in verbs]
+    noted = select(AuditEvent.entity_id).where(AuditEvent.action.in_(actions))
     return select(Appointment.id).where(visits, audit.entity_id(Appointment.id).not_in(noted))
 
 
@@ -180,6 +186,11 @@ def _owing_nothing(kind: Kind, visits: ColumnElement[bool]) -> Rows:
 def _owed_for_cancelled() -> Rows:
     messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
     return messages.where(~LIVE, OutboxMessage.kind != Kind.CANCELLATION, OWED)
+
+
+def _owed_for_earlier() -> Rows:
+    messages = select(OutboxMessage.id).join(Appointment, Appointment.id == OutboxMessage.appointment_id)
+    return messages.where(OWED, OutboxMessage.visit_version != Appointment.visit_version)
 
 
 def _forgotten(now: datetime) -> Rows:

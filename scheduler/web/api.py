@@ -14,9 +14,10 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable
 from scheduler.models import Location
-from scheduler.services import access_goal, availability, booking, claims, explainer, holds, practice
+from scheduler.services import access_goal, availability, booking, claims, explainer, holds, moves, practice
 from scheduler.services.availability import OFFERS_KEPT, Find, Offer, SlotName
 from scheduler.services.holds import HoldTime, Keeper
+from scheduler.services.moves import MoveVisit
 from scheduler.services.windows import LocalWish
 from scheduler.web import problems, schemas, shapes
 from scheduler.web.context import context
@@ -152,7 +153,7 @@ def hold(json_data: schemas.HoldBody, _query: schemas.NoQuery) -> Response:
         with transaction(context().engine) as session:
             held = holds.hold(session, wish, now=now)
     except NotBookable as refusal:
-        return _refused(refusal, json_data, now)
+        return _refused(refusal, json_data.slot, json_data.appointment_type, now)
     expires_at = shapes.local(held.expires_at, held.start.location.time_zone)
     return _unkept(_json({"hold": held.token, "expires_at": expires_at}, 201))
 
@@ -179,7 +180,7 @@ def book(json_data: schemas.BookBody, _query: schemas.NoQuery) -> Response:
             visit = booking.book(session, _command(json_data), keys=keys, now=now)
             return _visit(visit, status=201)
     except NotBookable as refusal:
-        return _refused(refusal, json_data, now)
+        return _refused(refusal, json_data.slot, json_data.appointment_type, now)
 
 
 @api.get("/appointments/<token>")
@@ -189,6 +190,23 @@ def view(token: str, _query: schemas.NoQuery) -> Response:
     """One visit as it stands."""
     with reading(context().engine) as session:
         return _visit(booking.view(session, token, keys=context().keys))
+
+
+@api.post("/appointments/<token>/reschedule")
+@api.input(schemas.NoQuery, location="query", arg_name="_query")
+@api.input(schemas.MoveBody, location="json")
+@api.output(schemas.VisitOut)
+def reschedule(token: str, json_data: schemas.MoveBody, _query: schemas.NoQuery) -> Response:
+    """Move a visit to another start of the same kind; who is too late for that keeps the old one."""
+    now, keys, engine = context().clock.now(), context().keys, context().engine
+    wish = MoveVisit(json_data.slot, counted_address(), Keeper(token=json_data.hold))
+    try:
+        with transaction(engine) as session:
+            return _visit(moves.move(session, token, wish, keys=keys, now=now))
+    except NotBookable as refusal:
+        with reading(engine) as session:
+            kind_id = booking.view(session, token, keys=keys).appointment.appointment_type_id
+        return _refused(refusal, json_data.slot, kind_id, now)
 
 
 @api.post("/appointments/<token>/cancel")
@@ -202,10 +220,10 @@ def cancel(token: str, json_data: schemas.CancelBody, _query: schemas.NoQuery) -
         return _visit(booking.cancel(session, token, json_data.reason, keys=keys, now=now))
 
 
-def _refused(refusal: NotBookable, asked: schemas.BookBody | schemas.HoldBody, now: datetime) -> Response:
+def _refused(refusal: NotBookable, slot: str, kind_id: int, now: datetime) -> Response:
     """Say why a known start cannot be had, and which others can."""
     with reading(context().engine) as session:
-        others = availability.alternatives(session, asked.slot, asked.appointment_type, now=now)
+        others = availability.alternatives(session, slot, kind_id, now=now)
     return problems.problem(409, refusal.code, str(refusal), alternatives=[_offer(offer) for offer in others])
 
 

@@ -46,7 +46,7 @@ def _entries(feed: Feed, clinic: str) -> list[Entry]:
         Entry(
             visit_id=row.visit_id,
             sender=settings.mail_from,
-            sequence=row.visit_version - 1,
+            sequence=calendars.sequence(row.visit_version),
             starts_at=row.starts_at,
             ends_at=row.ends_at,
             summary=following.first_name(row.patient) if feed.feed.detailed else gettext("Physical therapy visit"),

@@ -25,7 +25,12 @@ def install(app: Flask) -> None:
 
 def hashed_address() -> str:
     """The caller's address under the clinic's key: enough to count by, useless to find a person by."""
-    return hmac.digest(context().settings.secret_key.encode(), network().encode(), "sha256").hex()
+    return hashed(network())
+
+
+def hashed(text: str) -> str:
+    """A text under the clinic's key, to count by."""
+    return hmac.digest(context().settings.secret_key.encode(), text.encode(), "sha256").hex()
 
 
 def counted_address() -> str | None:

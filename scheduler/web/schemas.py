@@ -216,6 +216,11 @@ class BookBody(Strict):
     reminders: RemindersBody = RemindersBody()
 
 
+class MoveBody(Strict):
+    slot: SlotId
+    hold: Annotated[str, StringConstraints(strict=True)] | None = None
+
+
 class CancelBody(Strict):
     reason: Text | None = None
 

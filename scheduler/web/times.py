@@ -1,6 +1,6 @@
 """Starts as pages show them: every word of a time written here, once, for the page's language."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
@@ -11,7 +11,7 @@ from flask_babel import gettext
 from scheduler import words
 from scheduler.models import Appointment, Location
 from scheduler.services import access_goal
-from scheduler.services.availability import Offer, Place, SlotName
+from scheduler.services.availability import Offer, Page, Place, SlotName
 from scheduler.timeline import DAY_MINUTES, WallRange, zone_of
 from scheduler.web.language import language
 
@@ -140,6 +140,18 @@ def by_day(starts: Iterable[Shown]) -> list[tuple[str, list[tuple[str, str, list
 
 def _where(start: Shown) -> tuple[str, str]:
     return start.place, start.zone
+
+
+def whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
+    """The starts of a page, and after which the next begins: between two moments, lest both show one moment's starts.
+
+    Only where a single moment fills a page and more does the next go on within it.
+    """
+    if page.next_cursor is None:
+        return page.offers, None
+    last = page.offers[-1].slot.starts_at
+    whole = [offer for offer in page.offers if offer.slot.starts_at < last] or page.offers
+    return whole, whole[-1].slot
 
 
 def once(offers: Iterable[Offer]) -> list[Offer]:

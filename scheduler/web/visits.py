@@ -1,16 +1,14 @@
 """Booking a visit page by page, and the page behind its link. Between pages the form itself carries what was typed."""
 
-import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
 from scheduler import calendars, words
@@ -19,23 +17,23 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotBookable, TooMany
 from scheduler.models import AppointmentType, ClinicPolicy, Location, Needling, Status, Therapist
 from scheduler.services import availability, booking, explainer, holds, practice
-from scheduler.services.availability import Find, Offer, Page, SlotName
+from scheduler.services.availability import Find, Page
 from scheduler.services.booking import BookVisit, PatientDetails
 from scheduler.services.holds import HoldTime, Keeper
-from scheduler.web import schemas, wishes
+from scheduler.web import links, wishes
 from scheduler.web.context import context
 from scheduler.web.forms import BookingForm, new_key, repeatable
 from scheduler.web.language import language
 from scheduler.web.limiting import counted_address
 from scheduler.web.requests import CONTENT_SECURITY_POLICY
 from scheduler.web.shared import shared
-from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_visit
+from scheduler.web.times import Shown, by_day, once, shown, shown_offer, shown_visit, whole_moments
 from scheduler.web.wishes import Choice
 
-visits = APIBlueprint("visits", __name__, enable_openapi=False)
+visits = links.guarded(APIBlueprint("visits", __name__, enable_openapi=False))
 TIMES_ON_A_PAGE = 120
-UNKNOWN = "There is nothing with this number."  # pages name the field only
 WEEKS_SHOWN = 5
+NEWS = ("booked", "moved")  # what was just done, as the address of a visit's page says it
 NOTHING = Page([], None)
 T = TypeVar("T")
 SHORT = "in-short"
@@ -54,16 +52,16 @@ def times() -> str:
         clinic, kinds = practice.policy(session), practice.appointment_types(session)
         find = Find(
             _kind_id(kinds),
-            location_id=_number("location"),
-            therapist_id=_number("therapist"),
+            location_id=wishes.number("location"),
+            therapist_id=wishes.number("therapist"),
             language=wishes.spoken(),
             from_=wishes.day("from"),
             local=wishes.local_wish(),
             limit=TIMES_ON_A_PAGE,
-            after=_after(),
+            after=wishes.after(),
         )
         page, days = availability.search_with_days(session, find, WEEKS_SHOWN, now=now) if kinds else (NOTHING, None)
-        offers, later = _whole_moments(page)
+        offers, later = whole_moments(page)
         choices = _choices(session, find, kinds)
     goal = next(
         (clinic.access_goal_hours for kind in kinds if kind.id == find.appointment_type_id and kind.new_patient), None
@@ -85,7 +83,7 @@ def times() -> str:
 @visits.get("/book/<slot>")
 def details(slot: str) -> Response:
     """Who comes, with the short explainer above. Looking keeps no time; the page's script or a button asks for that."""
-    begun = {"key": new_key(), "hold": _asked("hold"), "language": language()}
+    begun = {"key": new_key(), "hold": wishes.asked("hold"), "language": language()}
     form = BookingForm(data=begun | {"needling": Needling.TALK_FIRST.value})
     return _page("patient/details.html", slot, form)
 
@@ -164,7 +162,7 @@ def calendar(token: str) -> BaseResponse:
     entry = Entry(
         visit_id=appointment.id,
         sender=context().settings.mail_from,
-        sequence=appointment.visit_version - 1,
+        sequence=calendars.sequence(appointment.visit_version),
         starts_at=appointment.starts_at,
         ends_at=appointment.ends_at,
         summary=gettext("Physical therapy visit"),
@@ -183,66 +181,13 @@ def _links() -> dict[str, object]:
     return {"onward": wishes.onward}
 
 
-@visits.before_request
-def _own() -> None:
-    """Refuse what another site's page makes a browser send; browsers say so by themselves, others say nothing."""
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Forbidden
-
-
-@visits.after_request
-def _private(answer: Response) -> Response:
-    """What stands behind a link, a refusal too, is kept by no cache."""
-    if request.path.startswith("/appointments/"):
-        answer.headers["Cache-Control"] = "no-store"
-    return answer
-
-
-def _asked(name: str) -> str:
-    """What the address says once under this name, or nothing; raises Invalid for twice."""
-    first, *more = request.args.getlist(name) or [""]
-    if more:
-        raise Invalid(name, UNKNOWN)
-    return first
-
-
-def _number(name: str) -> int | None:
-    """An id in the address; raises Invalid for a text that is none."""
-    text = _asked(name)
-    if text and not re.fullmatch(schemas.ID, text):
-        raise Invalid(name, UNKNOWN)
-    return int(text) if text else None
-
-
 def _kind_id(kinds: Sequence[AppointmentType]) -> int:
     """The kind of visit that the address names, else the first for new patients, else the first."""
-    asked = _number("type")
+    asked = wishes.number("type")
     if asked is not None and asked not in {kind.id for kind in kinds}:
-        raise Invalid("type", UNKNOWN)
+        raise Invalid("type", wishes.UNKNOWN)
     proposed = practice.goal_type(kinds) or next(iter(kinds), None)
     return asked or (proposed.id if proposed else 0)
-
-
-def _after() -> tuple[datetime, int] | None:
-    """The start after which a page of times begins, named in the address by its slot."""
-    text = _asked("after")
-    try:
-        last = SlotName.parse(text) if text else None
-    except Invalid as error:
-        raise Invalid("after", error.message) from error
-    return (last.starts_at, last.therapist_id) if last else None
-
-
-def _whole_moments(page: Page) -> tuple[Sequence[Offer], SlotName | None]:
-    """The starts of a page, and after which the next begins: between two moments, lest both show one moment's starts.
-
-    Only where a single moment fills a page and more does the next go on within it.
-    """
-    if page.next_cursor is None:
-        return page.offers, None
-    last = page.offers[-1].slot.starts_at
-    whole = [offer for offer in page.offers if offer.slot.starts_at < last] or page.offers
-    return whole, whole[-1].slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +370,7 @@ def _visit_page(template: str, token: str) -> str:
         place=appointment.location,
         start=shown_visit(appointment, now),
         token=token,
-        booked_now="booked" in request.args,
-        can_cancel=appointment.status == Status.BOOKED and appointment.starts_at > now,
+        news=next((news for news in NEWS if news in request.args), None),
+        late=booking.is_late(appointment.starts_at, clinic, now=now),
+        can_change=appointment.status == Status.BOOKED and appointment.starts_at > now,
     )

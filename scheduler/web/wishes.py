@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from flask import request, url_for
 from flask_babel import gettext
@@ -11,7 +11,7 @@ from flask_babel import lazy_gettext as _
 
 from scheduler import words
 from scheduler.errors import Invalid
-from scheduler.services.availability import Days
+from scheduler.services.availability import Days, SlotName
 from scheduler.services.windows import WEEKDAYS, DayPart, LocalWish
 from scheduler.timeline import DAY
 from scheduler.web import schemas
@@ -25,6 +25,7 @@ PARTS = {
     DayPart.EVENING: _("Evening, from 5 PM"),
 }
 CHOICE = 2  # so many are one
+UNKNOWN = "There is nothing with this number."  # pages name the field only
 CARRIED = ("type", "location", "therapist", "language", "day_part", "weekday", "from")
 
 
@@ -69,6 +70,32 @@ def local_wish() -> LocalWish:
     if not set(named) <= set(WEEKDAYS):
         raise Invalid("weekday", "There is no such day of the week.")
     return LocalWish(DayPart(part) if part else None, frozenset(WEEKDAYS.index(name) for name in named))
+
+
+def asked(name: str) -> str:
+    """What the address says once under this name, or nothing; raises Invalid for twice."""
+    first, *more = request.args.getlist(name) or [""]
+    if more:
+        raise Invalid(name, UNKNOWN)
+    return first
+
+
+def number(name: str) -> int | None:
+    """An id in the address; raises Invalid for a text that is none."""
+    text = asked(name)
+    if text and not re.fullmatch(schemas.ID, text):
+        raise Invalid(name, UNKNOWN)
+    return int(text) if text else None
+
+
+def after() -> tuple[datetime, int] | None:
+    """The start after which a page of times begins, named in the address by its slot."""
+    text = asked("after")
+    try:
+        last = SlotName.parse(text) if text else None
+    except Invalid as error:
+        raise Invalid("after", error.message) from error
+    return (last.starts_at, last.therapist_id) if last else None
 
 
 def spoken() -> str | None:

@@ -86,6 +86,7 @@ from scheduler.models import (
     TimeOff,
     Told,
     UsedChallenge,
+    VisitsRequest,
     WorkingHours,
 )
 from scheduler.models.messaging import TO_STAFF
@@ -268,6 +269,15 @@ def a_message(session: Session, _n: int) -> Values:
 def a_message_to_staff(session: Session, n: int) -> Values:
     who = {"appointment_id": None, "visit_version": None, "account_id": stored(session, Account)["id"]}
     return a_message(session, n) | who | {"kind": "day-changed", "about": "2027-03-15", "offset_minutes": 0}
+
+
+def a_visits_request(_session: Session, n: int) -> Values:
+    return {"id": uuid7(), "address_sealed": b"x", "address_hash": f"{n}", "language": "en", "asked_at": NOON}
+
+
+def a_message_with_visits(session: Session, n: int) -> Values:
+    who = {"appointment_id": None, "visit_version": None, "visits_request_id": stored(session, VisitsRequest)["id"]}
+    return a_message(session, n) | who | {"kind": "my-visits", "offset_minutes": 0}
 
 
 def an_attempt(session: Session, _n: int) -> Values:
@@ -462,6 +472,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     TimeOff: time_off,
     Told: a_word_told,
     UsedChallenge: a_used_challenge,
+    VisitsRequest: a_visits_request,
     WorkingHours: hours,
 }
 
@@ -508,6 +519,22 @@ def to_staff(**changes: Any) -> Write:  # noqa: ANN401
         session.execute(insert(model).values(**(a_message_to_staff(session, next(numbers)) | changes)))
 
     return write
+
+
+def with_visits(**changes: Any) -> Write:  # noqa: ANN401
+    """Insert a message to whoever asked for their visits that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_message_with_visits(session, next(numbers)) | changes)))
+
+    return write
+
+
+def asking_once_for_two(session: Session, model: type[Base], _good: Values) -> None:
+    """Owe two messages for one wish."""
+    one = a_message_with_visits(session, next(numbers))
+    session.execute(insert(model).values(**one))
+    session.execute(insert(model).values(**(one | {"id": uuid7()})))
 
 
 def to_both(session: Session, model: type[Base], good: Values) -> None:
@@ -651,6 +678,7 @@ CASES = [
     Case("ck_clinic_policy_notice_not_negative", ClinicPolicy, changing(booking_notice_minutes=-1)),
     Case("ck_clinic_policy_horizon_positive", ClinicPolicy, changing(booking_horizon_days=0)),
     Case("ck_clinic_policy_hold_positive", ClinicPolicy, changing(hold_minutes=0)),
+    *(Case("ck_clinic_policy_cancel_notice_known", ClinicPolicy, changing(cancel_notice_hours=h)) for h in (-1, 337)),
     Case("pk_clinic_policy", ClinicPolicy, adding()),
     # calendar
     *(Case("ck_working_hours_weekday_known", WorkingHours, adding(weekday=day)) for day in (-1, 7)),
@@ -767,6 +795,7 @@ CASES = [
     Case("fk_hold_appointment_id", Hold, adding(appointment_id=NO_ID)),
     Case("uq_hold_token_sha256", Hold, repeating("token_sha256")),
     Case("pk_hold", Hold, repeating("appointment_id")),
+    Case("ck_appointment_only_cancelled_is_late", Appointment, adding(cancelled_late=True)),
     Case("ck_appointment_visit_version_positive", Appointment, adding(visit_version=0)),
     Case("ck_appointment_link_generation_positive", Appointment, adding(link_generation=0)),
     Case("fk_appointment_patient_id", Appointment, adding(patient_id=NO_ID)),
@@ -809,6 +838,12 @@ CASES = [
     ),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, to_both),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, adding(appointment_id=None, visit_version=None)),
+    Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, adding(kind="my-visits", offset_minutes=0)),
+    Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, with_visits(kind="moved")),
+    Case("uq_outbox_message_visits_request_id", OutboxMessage, asking_once_for_two),
+    Case("fk_outbox_message_visits_request_id", OutboxMessage, with_visits(visits_request_id=NO_ID)),
+    *(Case("ck_visits_request_language_code", VisitsRequest, adding(language=code)) for code in ("EN", "eng")),
+    Case("pk_visits_request", VisitsRequest, repeating("id")),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, adding(visit_version=None)),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, to_staff(visit_version=1)),
     Case("ck_outbox_message_about_goes_with_staff", OutboxMessage, adding(about="2027-03-15")),

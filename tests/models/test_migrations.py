@@ -57,7 +57,8 @@ from scheduler.models import (
     UsedChallenge,
     WorkingHours,
 )
-from scheduler.services import access_goal, access_watch, claim_ledger, claims, notices, verify
+from scheduler.services import access_goal, access_watch, claim_ledger, claims, moves, my_visits, notices, verify
+from scheduler.services.moves import MoveVisit
 from scheduler.timeline import DAY
 from tests import postgres
 from tests.clinic import Clinic
@@ -163,6 +164,8 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add(StandbyOpening(working_hours_id=1, day=date(2020, 1, 1), lever_use_id=1))
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
+        now = clock.now()
+        my_visits.ask(session, "pat@example.com", address_hash="x", language="en", keys=keys, now=now)
         watch(session, account.id, clock.now())
         told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).all()
         session.add_all(Attempt(message_id=one, number=1, started_at=clock.now()) for one in told)
@@ -306,11 +309,11 @@ ADDED = {
     "working_hours": {"every_weeks", "standby", "opens_by_rule"},
     "location": {"online", "active"},
     "appointment_type": {"active", "notice_minutes", "horizon_days"},
-    "clinic_policy": {"imported_reminded_at"},
-    "appointment": {"imported_as", "expires_at"},
+    "clinic_policy": {"imported_reminded_at", "cancel_notice_hours"},
+    "appointment": {"imported_as", "expires_at", "cancelled_late"},
     "audit_event": {"address"},
-    "patient": {"folded_name"},
-    "outbox_message": {"account_id", "about"},
+    "patient": {"folded_name", "folded_email"},
+    "outbox_message": {"account_id", "about", "visits_request_id"},
     "access_sample": {"possible", "within_open_days"},
     "slot": {"protected", "fit_open"},
 }
@@ -390,7 +393,9 @@ def test_only_messages_to_staff_are_lost_with_their_accounts(
     down(empty, "0004")
     up(empty)
     after = contents(empty)
-    assert after["outbox_message"] == [row for row in before if ("account_id", "None") in row]
+    assert after["outbox_message"] == [
+        row for row in before if not {("account_id", "None"), ("visits_request_id", "None")} - {*row}
+    ]
     assert len(after["attempt"]) == 1
     assert after["account"] == []
 
@@ -410,6 +415,23 @@ def test_samples_from_before_do_not_know_what_was_possible(
     assert without(after, {"access_sample": known}) == old
     assert {value for row in after["access_sample"] for key, value in row if key in known} == {"None"}
     assert after["access_day"] == []
+
+
+def test_the_word_of_a_move_goes_with_its_step_and_the_visit_stays_where_it_is(
+    empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
+) -> None:
+    clinic = filled(empty, settings, clock, keys)
+    visit, wanted = clinic.book(str(clinic.offers()[0].slot)), clinic.offers()[40].slot
+    with transaction(empty) as session:
+        moves.move(session, visit.token, MoveVisit(str(wanted)), keys=keys, now=clock.now())
+    down(empty, "0016")
+    up(empty)
+    with reading(empty) as session:
+        assert set(session.scalars(select(Patient.folded_email))) == {"pat@example.com"}
+        assert session.get_one(Appointment, visit.appointment.id).starts_at == wanted.starts_at
+        assert Kind.MOVED not in set(session.scalars(select(OutboxMessage.kind)))
+        assert set(session.scalars(select(Appointment.cancelled_late))) == {False}
+        assert session.scalars(select(ClinicPolicy.cancel_notice_hours)).all() == [24]
 
 
 # --- models and migrations say the same

@@ -1,6 +1,6 @@
 """Any sequence of what patients and administrators do, and of time, beside a model in plain Python.
 
-Patients hold, book and cancel; hours, licences, closures, time off and what is opened of standby change, and the clock
+Patients hold, book, move and cancel; hours, licences, closures, time off and opened standby change, and the clock
 goes on, in any order.
 """
 
@@ -39,11 +39,23 @@ from scheduler.models import (
     TimeOffStatus,
     WorkingHours,
 )
-from scheduler.services import booking, consequences, edits, holds, protection, slots, standby, time_away, verify
+from scheduler.services import (
+    booking,
+    consequences,
+    edits,
+    holds,
+    moves,
+    protection,
+    slots,
+    standby,
+    time_away,
+    verify,
+)
 from scheduler.services.audit import Actor
 from scheduler.services.booking import BookSeries, Repeatable, SeriesRefused
 from scheduler.services.consequences import Hit, NotAgreed
 from scheduler.services.holds import Keeper
+from scheduler.services.moves import MoveVisit
 from scheduler.services.time_away import Decided
 from tests import postgres
 from tests.clinic import FAR_AHEAD, LONG_AGO, Clinic
@@ -182,6 +194,8 @@ class ClinicLife(RuleBasedStateMachine):
                 place=SOMEWHERE,
             ),
             doing("cancel", pick=PICKS),
+            doing("move", pick=PICKS, there=PICKS),
+            doing("move_near", pick=PICKS, quarters=st.integers(-5, 5)),
             doing("change_hours", therapist=SOMEBODY, weekday=st.integers(0, 6), day=st.sampled_from(DAYS)),
             doing(
                 "change_licence",
@@ -331,6 +345,42 @@ class ClinicLife(RuleBasedStateMachine):
             return
         assert self.clinic.cancel(visit.token).appointment.status == "cancelled"
         visit.cancelled = True
+
+    def move(self, pick: int, there: int) -> None:
+        """To any start that is offered for its kind."""
+        visit = self._to_come(pick)
+        offers = self.model.offers(visit.kind, self.model.free()) if visit else []
+        if visit and offers:
+            self._move(visit, offers[there % len(offers)])
+
+    def move_near(self, pick: int, quarters: int) -> None:
+        """By some quarter hours, onto what is partly its own time, or anybody's, or nobody's."""
+        visit = self._to_come(pick)
+        if visit:
+            self._move(visit, visit.start._replace(at=visit.start.at + quarters * QUARTER))
+
+    def _to_come(self, pick: int) -> Booked | None:
+        ahead = [one for one in self.model.visits if not one.cancelled and one.start.at > self.model.now]
+        return ahead[pick % len(ahead)] if ahead else None
+
+    def _move(self, visit: Booked, start: Start) -> None:
+        if start == visit.start:
+            return
+        after = self.model.swept(start.therapist).swept(visit.start.therapist)
+        after.visits = [one for one in after.visits if one is not visit]
+        expected = after.bookable(start, visit.kind, after.free(), self.model.now + NOTICE)
+        self.outcomes["moved" if expected else "not moved"] += 1
+        try:
+            with transaction(self.clinic.engine) as session:
+                wish = MoveVisit(start.slot_id())
+                moves.move(session, visit.token, wish, keys=self.clinic.keys, now=self.model.now)
+        except (NotBookable, Invalid):
+            assert not expected
+            return
+        assert expected
+        visit.start = start
+        after.visits.append(visit)
+        self.model = after
 
     def change_hours(self, therapist: int, weekday: int, day: Day) -> None:
         with transaction(self.clinic.engine) as session:

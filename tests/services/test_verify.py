@@ -28,7 +28,8 @@ from scheduler.models import (
     Slot,
     WorkingHours,
 )
-from scheduler.services import verify
+from scheduler.services import audit, verify
+from scheduler.services.audit import PATIENT
 from scheduler.services.booking import Visit
 from scheduler.timeline import CELL, DAY
 from tests.clinic import Clinic
@@ -163,6 +164,20 @@ def send_late(session: Session, scene: Scene) -> None:
     session.add(Attempt(message_id=message.id, number=1, started_at=began))
 
 
+def owe_the_old(session: Session, scene: Scene) -> None:
+    """A move that took back none of what was owed before."""
+    visit = session.get_one(Appointment, scene.first.appointment.id)
+    visit.visit_version = 2
+    audit.record(session, "appointment.moved", visit, by=PATIENT, now=scene.clinic.clock.now())
+
+
+def move_unseen(session: Session, scene: Scene) -> None:
+    visit = session.get_one(Appointment, scene.first.appointment.id)
+    visit.visit_version = 2
+    of_first = update(OutboxMessage).where(OutboxMessage.appointment_id == visit.id)
+    session.execute(of_first.values(visit_version=2))
+
+
 def forget(session: Session, scene: Scene) -> None:
     scene.clinic.clock = FixedClock(scene.clinic.clock.now() + timedelta(days=30))
 
@@ -241,6 +256,8 @@ CASES: list[tuple[Break, dict[str, int]]] = [
         {"cancelled visits that owe no word of it": 1},
     ),
     (owe_still, {"messages still owed for a cancelled visit": 1}),
+    (owe_the_old, {"messages still owed for a visit as it was before a move": 1}),
+    (move_unseen, {"moved visits without an audit row of it": 1}),
     (forget, {"messages owed past the day of their visit": 3}),
     (send_late, {"messages begun to be sent after they were withdrawn": 1}),
     (send_without_a_try, {"messages sent without a try that says so, or with several": 1}),

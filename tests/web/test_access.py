@@ -127,7 +127,7 @@ def test_every_unsafe_route_that_reads_a_cookie_wants_a_token(stage: Stage) -> N
             wrong = client.open(path, method=method, data={"csrf_token": "wrong"})
             assert wrong.status_code == 400, rule
             assert dump(stage.engine, without=set()) == before, rule
-    assert set(without) == {"api", "visits"}
+    assert set(without) == {"api", "visits", "moves", "my_visits"}
 
 
 def test_routes_without_tokens_read_no_cookie(stage: Stage) -> None:

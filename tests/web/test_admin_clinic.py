@@ -199,6 +199,7 @@ BAD: list[tuple[str, Mapping[str, str | None], str]] = [
     ("/admin/policy", {"booking_notice_minutes": "20161"}, "booking_notice_minutes"),
     ("/admin/policy", {"booking_horizon_days": "731"}, "booking_horizon_days"),
     ("/admin/policy", {"hold_minutes": "0"}, "hold_minutes"),
+    *(("/admin/policy", {"cancel_notice_hours": hours}, "cancel_notice_hours") for hours in ("", "-1", "337", "x")),
     ("/admin/policy", {"reminders": "daily"}, "reminders"),
     ("/admin/policy", {"reminders": "email:48h\n"[:-1] + ",x"}, "reminders"),
 ]

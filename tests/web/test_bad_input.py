@@ -243,14 +243,14 @@ NO_JSON = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel"])
+@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel", "/appointments/unknown/reschedule"])
 def test_a_body_that_is_no_json_object_is_malformed(desk: Desk, path: str) -> None:
     sent = {repr(data[:30]): {"data": data, "content_type": "application/json"} for data in NO_OBJECT + NO_JSON}
     answers = {data: desk.post(path, **request) for data, request in sent.items()}
     assert told(answers) == dict.fromkeys(answers, (400, []))
 
 
-@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel"])
+@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel", "/appointments/unknown/reschedule"])
 def test_no_body_at_all_is_malformed(desk: Desk, path: str) -> None:
     assert_problem(desk.post(path), 400)
 
@@ -266,7 +266,7 @@ def test_nesting_that_json_still_allows_is_an_invalid_value(desk: Desk, data: by
 MEDIA = [None, "", "text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "application/jsonp"]
 
 
-@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel"])
+@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel", "/appointments/unknown/reschedule"])
 def test_another_content_type_is_unsupported(desk: Desk, path: str) -> None:
     data = json.dumps(body(slot(OPEN)))
     answers = {repr(media): desk.post(path, data=data, content_type=media) for media in MEDIA}
@@ -343,7 +343,7 @@ def test_a_query_field_that_is_no_utf_8_is_refused(desk: Desk) -> None:
 
 
 # Fails while the POST routes read no query (CONTRACT: an unknown query field is 422).
-@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel"])
+@pytest.mark.parametrize("path", ["/appointments", "/appointments/unknown/cancel", "/appointments/unknown/reschedule"])
 def test_an_unknown_query_field_beside_a_body_is_refused(desk: Desk, path: str) -> None:
     assert_names(
         desk.post(f"{path}?therapist=1", json=body(slot(OPEN)) if path == "/appointments" else {}), "therapist"
@@ -442,7 +442,7 @@ def test_an_unknown_path_is_not_found(desk: Desk, method: str) -> None:
     assert told(answers) == dict.fromkeys(answers, (404, []))
 
 
-POSTS = ["/appointments", "/appointments/x/cancel"]
+POSTS = ["/appointments", "/appointments/x/cancel", "/appointments/x/reschedule"]
 GETS = ["/locations", "/therapists", "/appointment-types", "/slots?appointment_type=1", "/access", "/explainer"]
 WRONG_METHODS = [
     *((path, method) for path in GETS for method in ("POST", "PUT", "PATCH", "DELETE")),

@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 from apiflask import APIFlask
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from werkzeug.test import TestResponse
 
 from config import Settings
 from scheduler.app import LARGEST_BODY, create_app
 from scheduler.clock import FixedClock
-from scheduler.db import make_engine, transaction
-from scheduler.models import Location
-from scheduler.services import limits
+from scheduler.db import make_engine, reading, transaction
+from scheduler.models import Location, VisitsRequest
+from scheduler.services import limits, moves, my_visits, visits
+from scheduler.services.audit import Actor
 from tests.clinic import EXPLAINER, Clinic
 
 KEY = "0" * 32  # in each language the same form: what it holds is its own
@@ -77,6 +78,18 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
     free, soon = str(clinic.offers()[0].slot), str(clinic.offers()[0].slot).rpartition("-")
     too_soon = f"{soon[0]}-{int(soon[2]) - 3}"
     kept = str(clinic.offers()[190].slot)  # held by those who fill in the form: no other page names it
+    elsewhere = str(clinic.offers()[100].slot)
+    clinic.book(elsewhere)
+    moved, there = clinic.book(str(clinic.offers()[120].slot)), str(clinic.offers()[150].slot)
+    replaced = moved.token
+    with transaction(clinic.engine) as session:
+        email, now = PERSON["email"], clock.now()
+        my_visits.ask(session, email, address_hash="x", language="en", keys=clinic.keys, now=now)
+    with reading(clinic.engine) as session:
+        listed = my_visits.token(session.scalars(select(VisitsRequest)).one(), clinic.keys)
+    with transaction(clinic.engine) as session:
+        visit = visits.find(session, moved.appointment.id)
+        moves.move_for(session, visit, there, by=Actor("test"), keys=clinic.keys, now=clock.now())
     return {
         "front": Stop("/"),
         "explainer": Stop("/explainer"),
@@ -101,6 +114,23 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
         "booked just now": Stop(f"/appointments/{booked}?booked=1"),
         "booked": Stop(f"/appointments/{booked}"),
         "cancelled": Stop(f"/appointments/{cancelled}"),
+        "moved just now": Stop(f"/appointments/{booked}?moved=1"),
+        "a new time?": Stop(f"/appointments/{booked}/move"),
+        "a new time anywhere?": Stop(f"/appointments/{booked}/move?location=&therapist="),
+        "no new time": Stop(f"/appointments/{booked}/move?therapist={idle}"),
+        "move?": Stop(f"/appointments/{booked}/move/{free}"),
+        "the new time is taken": Stop(f"/appointments/{booked}/move/{elsewhere}", 409),
+        "the new time was taken meanwhile": Stop(f"/appointments/{booked}/move/{elsewhere}", 409, {}),
+        "move a cancelled one?": Stop(f"/appointments/{cancelled}/move"),
+        "move what has begun?": Stop(f"/appointments/{begun}/move"),
+        "move what has begun": Stop(f"/appointments/{begun}/move/{free}", 409, {}),
+        "my visits": Stop("/my-visits"),
+        "my visits, asked": Stop("/my-visits?asked=1"),
+        "my visits, no address": Stop("/my-visits", 422, {"email": "@"}),
+        "my visits, expired": Stop(f"/my-visits/{clinic.keys.sign('my-visits', 1)}"),
+        "my visits, listed": Stop(f"/my-visits/{listed}"),
+        "an older link": Stop(f"/appointments/{replaced}"),
+        "an older link cancels nothing": Stop(f"/appointments/{replaced}/cancel", 410, {}),
         "begun": Stop(f"/appointments/{begun}"),
         "cancel?": Stop(f"/appointments/{booked}/cancel"),
         "cancel a cancelled one?": Stop(f"/appointments/{cancelled}/cancel"),

@@ -92,6 +92,7 @@ FORMS: dict[str, dict[str, str]] = {
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
     "series.book": {"needling": "open", "on-2026-11-24": "1-1-1995040"},
+    "desk_moves.move": {"slot": "1-1-1994944"},
     "desk_booking.book": {
         "step": "book",
         "name": "Pat Doe",

@@ -76,6 +76,9 @@ REFUSALS = (
 )
 
 
+MOST_CANCEL_NOTICE_HOURS = 336  # two weeks, as the schema has it
+
+
 class PolicyForm(DetailsForm):
     kind = PolicyDetails
     clinic_name = StringField(_("Name of the clinic"), [A_NAME])
@@ -98,6 +101,14 @@ class PolicyForm(DetailsForm):
         _("Reminders"),
         [Matches(REMINDERS.pattern, _("Write it like email:48h,email:24h,sms:2h."))],
         description=_("For visits booked from now on, like email:48h,email:24h,sms:2h."),
+    )
+    cancel_notice_hours = Whole(
+        _("Patients cancel at least so many hours before their visit"),
+        0,
+        MOST_CANCEL_NOTICE_HOURS,
+        description=_(
+            "Said before booking. Later cancellations are counted for staff, as no-shows are. 0 asks for nothing."
+        ),
     )
 
     @classmethod

@@ -16,7 +16,7 @@ from wtforms import BooleanField, TextAreaField
 
 from scheduler import words
 from scheduler.db import reading, transaction
-from scheduler.errors import Conflict, Invalid, VisitClosed
+from scheduler.errors import Conflict, Invalid, NotBookable, VisitClosed
 from scheduler.models import Appointment, Kind, Location, Status
 from scheduler.services import booking, desk, practice, visits
 from scheduler.services.desk import Call, FreeTime
@@ -42,6 +42,7 @@ class CancelForm(StaffForm):
         [NOTE_IF_ANY],
         description=_("Only the clinic's staff can read this."),
     )
+    late = BooleanField(_("The patient called it off: count it as late"))
     told = BooleanField(_("The patient knows: they need no call about it"))
 
 
@@ -135,12 +136,14 @@ def patient(patient_id: UUID) -> str:
         clinic = practice.policy(session)
         found = desk.patient(session, patient_id, staff().locations)
         theirs = desk.visits_of(session, patient_id, staff().locations)
+        missed = desk.missed_by(session, patient_id, staff().locations)
     seen.note([found.id], ALL_OF_ONE)
     ahead = [one for one in reversed(theirs) if one.starts_at > now]
     return render_template(
         "staff/desk/patient.html",
         clinic=clinic,
         patient=found,
+        missed=missed,
         ahead=[(one, shown_visit(one, now)) for one in ahead],
         past=[(one, shown_visit(one, now)) for one in theirs if one.starts_at <= now],
         labels=labels,
@@ -165,7 +168,8 @@ def cancel(visit_id: UUID) -> BaseResponse:
     try:
         with transaction(context().engine) as session:
             visit = desk.visit(session, visit_id, staff().locations)
-            booking.call_off(session, visit, form.reason.data, by=by, keys=context().keys, now=now)
+            wish, keys = form.late.data, context().keys
+            booking.call_off(session, visit, form.reason.data, by=by, keys=keys, now=now, for_patient=wish)
             if form.told.data:
                 stands = desk.standing(visit)
                 desk.tell(session, visit, stands, account_id=staff().account_id, by=by, now=now)
@@ -173,6 +177,25 @@ def cancel(visit_id: UUID) -> BaseResponse:
         return _cancel_page(visit_id, form, 409)
     flash(gettext("The visit is canceled: %(when)s. Its time is free again.", when=_when(visit)))
     return redirect(day_of(visit), 303)
+
+
+@pages.post("/visits/<uuid:visit_id>/bring-back")
+@allowed(*AT_THE_DESK)
+def bring_back(visit_id: UUID) -> BaseResponse:
+    """Take back that a visit was cancelled today; only if nobody has its time by now."""
+    now, by = context().clock.now(), staff().actor
+    try:
+        with transaction(context().engine) as session:
+            desk.bring_back(session, visit_id, staff().locations, by=by, keys=context().keys, now=now)
+    except VisitClosed:
+        flash(
+            gettext("A cancellation can be taken back on its own day, before the visit would begin. Nothing was done.")
+        )
+    except NotBookable:
+        flash(gettext("The time of this visit is taken by now, so it stays canceled. Book another time instead."))
+    else:
+        flash(gettext("The visit is booked again. The patient gets a new link where there is an e-mail address."))
+    return redirect(url_for("schedule.visit", visit_id=visit_id), 303)
 
 
 @pages.get("/calls")
@@ -235,6 +258,7 @@ def _cancel_page(visit_id: UUID, form: CancelForm, status: int = 200) -> Respons
         back=day_of(visit),
         form=form,
         can_cancel=visit.status == Status.BOOKED and visit.starts_at > now,
+        late=booking.is_late(visit.starts_at, clinic, now=now),
         phone=words.phone,
     )
     return make_response(page, status)

@@ -26,6 +26,7 @@ KINDS = {
     Kind.CONFIRMATION: _("Confirmation"),
     Kind.REMINDER: _("Reminder"),
     Kind.CANCELLATION: _("Word that it is canceled"),
+    Kind.MOVED: _("Word of the new time"),
 }
 FATES = {
     Fate.OWED: _("will be sent"),
@@ -37,6 +38,8 @@ DEEDS = {
     "appointment.booked": _("Booked"),
     "appointment.overridden": _("Booked against a rule"),
     "appointment.cancelled": _("Canceled"),
+    "appointment.moved": _("Moved"),
+    "appointment.brought_back": _("Cancellation undone"),
     "appointment.marked": _("Marked"),
     "appointment.mark_undone": _("Mark undone"),
 }

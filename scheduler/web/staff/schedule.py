@@ -14,7 +14,7 @@ from scheduler import words
 from scheduler.db import reading, transaction
 from scheduler.errors import Conflict, Invalid
 from scheduler.models import Appointment, Role, Status
-from scheduler.services import audit, letters, licensing, override, practice, schedule, standby, visits
+from scheduler.services import audit, letters, licensing, moves, override, practice, schedule, standby, visits
 from scheduler.services.reasons import Reason
 from scheduler.services.schedule import Absence, Day, Planned
 from scheduler.services.standby import StandbyDay
@@ -231,6 +231,7 @@ def _visit_page(found: Appointment, refusal: Conflict | None = None) -> Response
         note=keys.open(found.note_sealed),
         reason=keys.open(found.cancel_reason_sealed),
         marks=visits.marks(found, now=now),
+        can_bring_back=moves.can_bring_back(found, now=now),
         history=history,
         messages=messages,
         told_together=letters.TOLD_TOGETHER,
