@@ -22,7 +22,7 @@ from scheduler.db import reading, transaction
 from scheduler.errors import Unavailable
 from scheduler.keys import Keyring
 from scheduler.services import letters, outbox
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import AnyLetter, Letter
 from scheduler.services.outbox import Lease, Try
 
 LEASE_TIMEOUTS = 3
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Writer(Protocol):
-    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:
+    def write(self, letter: AnyLetter, *, now: datetime) -> Parcel:
         """Give a letter the form in which it travels; raises Refused when that cannot be done."""
 
 
@@ -98,7 +98,7 @@ class _Round:
         with transaction(self.given.engine) as session:
             claimed = outbox.claim(session, self.lease, now=self.given.clock.now())
             drafts = letters.drafts(session, claimed, keys=self.given.keys)
-        written: dict[Letter | StaffLetter, Parcel] = {
+        written: dict[AnyLetter, Parcel] = {
             draft: parcel for draft in drafts if (parcel := self._written(draft)) is not None
         }
         return bool(claimed) and all(not self.given.stopping.is_set() and self._send(one, written) for one in claimed)
@@ -110,7 +110,7 @@ class _Round:
         except Exception:  # noqa: BLE001 it fails again, and is told, when its turn comes
             return None
 
-    def _send(self, message_id: UUID, written: Mapping[Letter | StaffLetter, Parcel]) -> bool:
+    def _send(self, message_id: UUID, written: Mapping[AnyLetter, Parcel]) -> bool:
         """Send one message as it stands now; return whether the channel is good for another."""
         self.steps += 1
         try:
@@ -138,7 +138,7 @@ class _Round:
                 outbox.unreadable(session, message_id, self.lease, now=now)
             return None
 
-    def _handed_over(self, tried: Try, written: Mapping[Letter | StaffLetter, Parcel]) -> Deferred | Refused | None:
+    def _handed_over(self, tried: Try, written: Mapping[AnyLetter, Parcel]) -> Deferred | Refused | None:
         """Hand the letter over, written anew if it changed; return why it was not taken, or None."""
         try:
             parcel = written.get(tried.letter) or self.given.writer.write(tried.letter, now=self.given.clock.now())

@@ -23,7 +23,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import AnyLetter, Letter, QuestionLetter, StaffLetter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
@@ -48,6 +48,12 @@ TO_STAFF = {
     Kind.GOAL_FORESEEN: _("A wait beyond your goal is foreseen"),
     Kind.GOAL_MISSED: _("The wait for a first visit is beyond your goal"),
     Kind.GOAL_KEPT: _("Your goal for first visits is kept again"),
+    Kind.QUESTION_ASKED: _("Somebody has a question"),
+    Kind.QUESTION_WAITS: _("A question waits for an answer"),
+}
+TO_WHO_ASKED = {
+    Kind.QUESTION_RECEIVED: _("We have your question"),
+    Kind.QUESTION_ANSWERED: _("The answer to your question"),
 }
 
 
@@ -58,7 +64,7 @@ class Mailer:
     app: Flask
     settings: Settings
 
-    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:
+    def write(self, letter: AnyLetter, *, now: datetime) -> Parcel:
         """Give a letter the form in which it travels; raises Refused for an address that no header can hold."""
         recipient = _address(letter.recipient)
         sender = self.settings.mail_from
@@ -66,7 +72,7 @@ class Mailer:
         language = letter.language if letter.language in words.LANGUAGES else words.DEFAULT_LANGUAGE
         message = MIMEMultipart("alternative", boundary=letter.message_id.hex, policy=ON_THE_WIRE)
         with self.app.app_context(), force_locale(language):
-            subject = str(TO_STAFF[letter.kind]) if isinstance(letter, StaffLetter) else _subject(letter, language)
+            subject = _subject(letter, language)
             for form in ("text", "html"):
                 body = self._body(form, letter, language, subject)
                 message.attach(_part(body, "plain" if form == "text" else form))
@@ -85,9 +91,12 @@ class Mailer:
             message[name] = value
         return Parcel(letter.message_id, sender, recipient, message.as_bytes())
 
-    def _body(self, form: str, letter: Letter | StaffLetter, language: str, subject: str) -> str:
+    def _body(self, form: str, letter: AnyLetter, language: str, subject: str) -> str:
         if isinstance(letter, StaffLetter):
             return self._body_for_staff(form, letter, language, subject)
+        if isinstance(letter, QuestionLetter):
+            said = {"form": form, "letter": letter, "language": language, "subject": subject}
+            return render_template("mail/question.html", **said, lines=(letter.answer or "").splitlines())
         return self._body_for_patient(form, letter, language, subject)
 
     def _body_for_patient(self, form: str, letter: Letter, language: str, subject: str) -> str:
@@ -126,7 +135,11 @@ def _day(letter: StaffLetter, language: str) -> str | None:
     return words.date_in_words(date.fromisoformat(letter.about), language) if letter.kind == Kind.DAY_CHANGED else None
 
 
-def _subject(letter: Letter, language: str) -> str:
+def _subject(letter: AnyLetter, language: str) -> str:
+    if isinstance(letter, StaffLetter):
+        return str(TO_STAFF[letter.kind])
+    if isinstance(letter, QuestionLetter):
+        return str(TO_WHO_ASKED[letter.kind])
     at = (letter.starts_at, letter.time_zone, language)
     when = f"{words.day(*at)}, {words.hour(*at)}"
     match letter.kind:

@@ -31,6 +31,7 @@ from scheduler.services import (
     limits,
     planning,
     protection,
+    questions,
     sign_in,
 )
 from scheduler.services.planning import Due
@@ -47,6 +48,7 @@ TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 CLAIMS_SECONDS = 60
+QUESTIONS_SECONDS = 60
 WATCH_SECONDS = 5 * 60  # well within the half hour after which a miss counts
 STANDBY_SECONDS = 60  # a promise that is missed is mended within a minute, where standby hours can
 STOPS = {signal.SIGTERM, signal.SIGINT}
@@ -71,6 +73,7 @@ class Worker:
         self.note_claims()
         self.watch_access()
         self.warn_of_ends()
+        self.remind_of_questions()
         self.tidy()
         self.beat()
 
@@ -136,6 +139,15 @@ class Worker:
         """Owe word of licences that end soon."""
         with transaction(self.engine) as session:
             license_ends.warn(session, now=self.clock.now())
+
+    def remind_of_questions(self) -> None:
+        """Owe staff word of questions that wait too long."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            overdue = questions.overdue(session, now=now)
+        if overdue:
+            with transaction(self.engine) as session:
+                questions.remind(session, overdue, now=now)
 
     def tidy(self) -> None:
         """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access.
@@ -224,6 +236,7 @@ def run(worker: Worker) -> None:
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.protect, PROTECT_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),
+        (worker.remind_of_questions, QUESTIONS_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)

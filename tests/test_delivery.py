@@ -37,7 +37,7 @@ from scheduler.services import accounts, notices
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import AnyLetter
 from scheduler.timeline import DAY
 from tests import postgres
 from tests.clinic import HOUR, Clinic
@@ -50,7 +50,7 @@ on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 class PlainWriter:
     """Writes a letter as Python shows it; breaks over recipients who are called so."""
 
-    def write(self, letter: Letter | StaffLetter, *, now: datetime) -> Parcel:  # noqa: ARG002 the protocol's
+    def write(self, letter: AnyLetter, *, now: datetime) -> Parcel:  # noqa: ARG002 the protocol's
         if letter.recipient.startswith("broken"):
             raise ZeroDivisionError
         if letter.recipient.startswith("refused"):

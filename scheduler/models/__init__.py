@@ -14,6 +14,7 @@ from scheduler.models.accounts import (
 )
 from scheduler.models.audit import AuditEvent
 from scheduler.models.booking import Appointment, Hold, IdempotencyKey, ManageLink, Needling, Patient, Status
+from scheduler.models.contact import Answered, ContactRequest
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told
 from scheduler.models.operations import BookingCount, Heartbeat
@@ -39,6 +40,7 @@ __all__ = [
     "AccessWord",
     "Account",
     "AccountLocation",
+    "Answered",
     "Appointment",
     "AppointmentType",
     "AppointmentTypeLocation",
@@ -53,6 +55,7 @@ __all__ = [
     "ClaimChange",
     "ClinicPolicy",
     "Closure",
+    "ContactRequest",
     "ExplainerVersion",
     "Fate",
     "Heartbeat",

@@ -19,7 +19,7 @@ from scheduler.errors import Conflict
 from scheduler.keys import Keyring
 from scheduler.models import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage
 from scheduler.services import letters
-from scheduler.services.letters import Letter, StaffLetter
+from scheduler.services.letters import AnyLetter
 
 BATCH = 10  # a message that hangs holds up no more than this many others, and only until its timeout
 MOST_TRIES = 8
@@ -75,7 +75,7 @@ class Try:
     `number` counts from when the message was owed, or was owed anew.
     """
 
-    letter: Letter | StaffLetter
+    letter: AnyLetter
     number: int
     lease: Lease
     planned_for: datetime | None = None

@@ -60,6 +60,7 @@ from scheduler.models import (
     ClaimChange,
     ClinicPolicy,
     Closure,
+    ContactRequest,
     ExplainerVersion,
     Heartbeat,
     Hold,
@@ -273,13 +274,26 @@ def an_attempt(session: Session, _n: int) -> Values:
     return {"id": uuid7(), "message_id": message, "number": 1} | times
 
 
+def a_question(session: Session, n: int) -> Values:
+    who = {"name": "P", "email": "p@example.com", "phone": "+15550100", "language": "en", "form_sha256": f"{n}"}
+    of = {"location_id": stored(session, Location)["id"], "therapist_id": stored(session, Therapist)["id"]}
+    answer = {"answered_at": NOON, "answered_by": stored(session, Account)["id"], "answered_how": "email"}
+    texts = {"message_sealed": b"m", "answer_sealed": b"a"}
+    return {"id": uuid7(), "asked_at": NOON, "reminded_at": None} | who | of | answer | texts
+
+
+def a_message_to_who_asked(session: Session, n: int) -> Values:
+    what = {"appointment_id": None, "visit_version": None, "contact_request_id": stored(session, ContactRequest)["id"]}
+    return a_message(session, n) | what | {"kind": "question-received", "offset_minutes": 0}
+
+
 def an_event(_session: Session, _n: int) -> Values:
     what = {"actor": "patient", "action": "appointment.booked", "entity": "appointment", "entity_id": "1"}
     return {"id": uuid7(), "happened_at": NOON, "detail": {}} | what
 
 
 def a_count(_session: Session, n: int) -> Values:
-    return {"address_hash": f"{n}", "hour": NOON, "booked": 0}
+    return {"address_hash": f"{n}", "hour": NOON, "booked": 0, "asked": 0}
 
 
 def a_channel_state(_session: Session, n: int) -> Values:
@@ -419,6 +433,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     ChannelState: a_channel_state,
     ClaimChange: a_claim_change,
     ClinicPolicy: a_policy,
+    ContactRequest: a_question,
     Closure: a_closure,
     ExplainerVersion: an_explainer,
     Heartbeat: a_beat,
@@ -489,6 +504,22 @@ def to_staff(**changes: Any) -> Write:  # noqa: ANN401
         session.execute(insert(model).values(**(a_message_to_staff(session, next(numbers)) | changes)))
 
     return write
+
+
+def to_who_asked(**changes: Any) -> Write:  # noqa: ANN401
+    """Insert a message to who asked a question that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_message_to_who_asked(session, next(numbers)) | changes)))
+
+    return write
+
+
+def telling_twice(session: Session, model: type[Base], _good: Values) -> None:
+    """Owe who asked a question the same again."""
+    same = a_message_to_who_asked(session, next(numbers))
+    session.execute(insert(model).values(**same))
+    session.execute(insert(model).values(**(same | {"id": uuid7()})))
 
 
 def to_both(session: Session, model: type[Base], good: Values) -> None:
@@ -777,6 +808,26 @@ CASES = [
         for kind in ("confirmation", "cancellation")
     ),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, to_both),
+    Case("ck_outbox_message_question_kinds_have_question", OutboxMessage, to_who_asked(kind="confirmation")),
+    Case("fk_outbox_message_contact_request_id", OutboxMessage, to_who_asked(contact_request_id=NO_ID)),
+    Case("uq_outbox_message_contact_request_id_kind", OutboxMessage, telling_twice),
+    # questions
+    Case("ck_contact_request_reachable", ContactRequest, adding(email=None, phone=None)),
+    *(Case("ck_contact_request_name_length", ContactRequest, adding(name=name)) for name in ("", "P" * 201)),
+    *(Case("ck_contact_request_email_length", ContactRequest, adding(email=text)) for text in ("a@", "a" * 255)),
+    *(Case("ck_contact_request_phone_length", ContactRequest, adding(phone=text)) for text in ("12", "1" * 21)),
+    *(Case("ck_contact_request_language_code", ContactRequest, adding(language=text)) for text in ("e", "EN")),
+    Case("ck_contact_request_answered_how_known", ContactRequest, adding(answered_how="fax", answer_sealed=None)),
+    Case("ck_contact_request_answered_by_one", ContactRequest, adding(answered_by=None)),
+    Case("ck_contact_request_answered_some_way", ContactRequest, adding(answered_how=None, answer_sealed=None)),
+    Case("ck_contact_request_answer_goes_with_email", ContactRequest, adding(answer_sealed=None)),
+    Case("ck_contact_request_answer_goes_with_email", ContactRequest, adding(answered_how="phone")),
+    *(
+        Case(f"fk_contact_request_{key}", ContactRequest, adding(**{key: NOBODY}))
+        for key in ("location_id", "therapist_id", "answered_by")
+    ),
+    Case("uq_contact_request_form_sha256", ContactRequest, repeating("form_sha256")),
+    Case("pk_contact_request", ContactRequest, repeating("id")),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, adding(appointment_id=None, visit_version=None)),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, adding(visit_version=None)),
     Case("ck_outbox_message_version_goes_with_visit", OutboxMessage, to_staff(visit_version=1)),
@@ -909,6 +960,7 @@ CASES = [
     Case("pk_claim_change", ClaimChange, repeating("claim", "number")),
     # operations
     Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
+    Case("ck_booking_count_asked_not_negative", BookingCount, changing(asked=-1)),
     Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),
     Case("pk_heartbeat", Heartbeat, repeating("name")),
 ]

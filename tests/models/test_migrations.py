@@ -34,6 +34,7 @@ from scheduler.models import (
     ChannelState,
     ClinicPolicy,
     Closure,
+    ContactRequest,
     Heartbeat,
     Kind,
     LeverUse,
@@ -160,6 +161,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         session.add_all(of_account(account.id, session.scalars(select(Appointment.id)).first(), clock.now()))
         notices.owe(session, account.id, Kind.DAY_CHANGED, "2026-11-23", now=clock.now())
         watch(session, account.id, clock.now())
+        question(session, clock.now())
         told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).all()
         session.add_all(Attempt(message_id=one, number=1, started_at=clock.now()) for one in told)
     return clinic
@@ -174,6 +176,23 @@ def watch(session: Session, account_id: int, now: datetime) -> None:
     word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
     session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
     notices.owe(session, account_id, Kind.GOAL_MISSED, "1 2020-01-01", now=now)
+
+
+def question(session: Session, now: datetime) -> None:
+    """A question, and the message that tells that it is here."""
+    asked = ContactRequest(
+        form_sha256="f",
+        name="P",
+        email="p@example.com",
+        language="en",
+        location_id=1,
+        message_sealed=b"m",
+        asked_at=now,
+    )
+    session.add(asked)
+    session.flush()
+    kind = Kind.QUESTION_RECEIVED
+    session.add(OutboxMessage(contact_request_id=asked.id, kind=kind, channel="email", due_at=now, created_at=now))
 
 
 def a_lever_use(now: datetime) -> LeverUse:
@@ -304,7 +323,8 @@ ADDED = {
     "appointment": {"imported_as", "expires_at"},
     "audit_event": {"address"},
     "patient": {"folded_name"},
-    "outbox_message": {"account_id", "about"},
+    "booking_count": {"asked"},
+    "outbox_message": {"account_id", "about", "contact_request_id"},
     "access_sample": {"possible", "within_open_days"},
     "slot": {"protected", "fit_open"},
 }
@@ -376,7 +396,7 @@ def test_patients_from_before_accounts_are_found_by_their_names(
         assert set(session.scalars(select(Patient.folded_name))) == {"zoe obrien nunez"}
 
 
-def test_only_messages_to_staff_are_lost_with_their_accounts(
+def test_only_messages_to_staff_and_about_questions_are_lost_with_those(
     empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
 ) -> None:
     filled(empty, settings, clock, keys)
@@ -384,7 +404,7 @@ def test_only_messages_to_staff_are_lost_with_their_accounts(
     down(empty, "0004")
     up(empty)
     after = contents(empty)
-    assert after["outbox_message"] == [row for row in before if ("account_id", "None") in row]
+    assert after["outbox_message"] == [row for row in before if ("visit_version", "None") not in row]
     assert len(after["attempt"]) == 1
     assert after["account"] == []
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from uuid import UUID
 
 from apiflask import APIFlask
 from flask import Flask
@@ -20,10 +21,11 @@ from scheduler.app import create_app
 from scheduler.clock import FixedClock
 from scheduler.db import make_engine, reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import License, OutboxMessage, Passkey, Role, WorkingHours
-from scheduler.services import time_away
+from scheduler.models import ContactRequest, License, OutboxMessage, Passkey, Role, WorkingHours
+from scheduler.services import questions, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.moving.import_lines import What
+from scheduler.services.questions import Ask
 from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.web.staff import access
 from tests.clinic import Clinic
@@ -46,6 +48,7 @@ IDS: dict[str | tuple[str, str], str] = {
     "rule_id": "rule",
     "closure_id": "closure",
     "time_off_id": "time_off",
+    "question_id": "question",
 }
 # What belongs to one account alone, whatever its role.
 PERSONAL = {"passkey_id"}
@@ -86,6 +89,7 @@ FORMS: dict[str, dict[str, str]] = {
     "levers.close_day": {"day": "2026-11-28"},
     "levers.ask": {"day": "2026-11-28"},
     "levers.offer": {"place": "1"},
+    "questions.answer": {"answer": "Yes."},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
     "desk_booking.book": {
@@ -125,6 +129,7 @@ class Half:
     account: int
     closure: int
     time_off: int
+    question: str
     kind: int = 1  # these two belong to the whole clinic
     rule: int = 1
 
@@ -222,6 +227,7 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         closed = ClosureDetails(day, 0, day, 24 * 60, "Snow")
         closure_id = time_away.close(session, [location_id], closed, agreed=None, by=by, now=now)[0].id
         time_off_id = time_away.ask(session, therapist_id, OffDetails(day, 0, day, 24 * 60), by=by, now=now).id
+    question_id = a_question(clinic, to=(location_id, therapist_id))
     with reading(clinic.engine) as session:
         message = session.scalars(select(OutboxMessage.id).where(OutboxMessage.appointment_id == visit.id)).first()
         license_id = session.scalars(select(License.id).where(License.therapist_id == therapist_id)).first()
@@ -238,7 +244,17 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         account=account.id,
         closure=closure_id,
         time_off=time_off_id,
+        question=str(question_id),
     )
+
+
+def a_question(clinic: Clinic, to: tuple[int, int]) -> UUID:
+    """Let somebody ask one of the therapists at a location."""
+    request = Ask(str(to), "Pat Doe", "pat@example.com", None, "Are you open?", "en", *to)
+    with transaction(clinic.engine) as session:
+        questions.ask(session, request, keys=clinic.keys, now=clinic.clock.now())
+        asked = select(ContactRequest.id).where(ContactRequest.location_id == to[0])
+        return session.scalars(asked).one()
 
 
 def staff_rules(app: Flask) -> list[Rule]:

@@ -47,7 +47,11 @@ View = TypeVar("View", bound=Callable[..., Any])
 SESSIONS_KEPT = 1024
 LONGEST_FORM = 10_000_000  # bytes: a file of five million that cannot be packed, sealed while its page is locked
 csrf = CSRFProtect()
-WITHOUT_COOKIE = ("api", "visits")  # their pages read none, so there is nothing that another site could misuse
+WITHOUT_COOKIE = (
+    "api",
+    "patient",
+    "visits",
+)  # their pages read none, so there is nothing that another site could misuse
 OWN_SCHEDULE = "schedule.day_or_week"
 # The menu, of which everybody sees the pages that they may open; their own schedule if they have one.
 MENU: tuple[tuple[str, Any], ...] = (
@@ -55,6 +59,7 @@ MENU: tuple[tuple[str, Any], ...] = (
     ("desk.today", _("Front desk")),
     ("desk.patients", _("Patients")),
     ("desk.calls", _("Calls")),
+    ("questions.waiting", _("Questions")),
     ("clinic.overview", _("Admin")),
     ("reports.overview", _("Reports")),
     ("audit_log.search", _("Audit")),
