@@ -28,6 +28,7 @@ from scheduler.web.staff import (
     schedule,
     sign_in,
     time_off,
+    twins,
 )
 from scheduler.web.strict_json import StrictJson
 from scheduler.web.visits import visits
@@ -44,6 +45,7 @@ PAGES = (
     desk,
     desk_booking,
     questions,
+    twins,
     reports,
     access_board,
     claims,

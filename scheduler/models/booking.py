@@ -54,6 +54,9 @@ class Patient(Base):
         CheckConstraint("length(email) BETWEEN 3 AND 254", name="email_length"),
         CheckConstraint("length(phone) BETWEEN 3 AND 20", name="phone_length"),
         CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),
+        Index(None, "folded_name"),
+        Index(None, "email"),
+        Index(None, "phone"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]

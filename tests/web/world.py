@@ -49,6 +49,7 @@ IDS: dict[str | tuple[str, str], str] = {
     "closure_id": "closure",
     "time_off_id": "time_off",
     "question_id": "question",
+    "other_id": "other",
 }
 # What belongs to one account alone, whatever its role.
 PERSONAL = {"passkey_id"}
@@ -130,6 +131,7 @@ class Half:
     closure: int
     time_off: int
     question: str
+    other: str
     kind: int = 1  # these two belong to the whole clinic
     rule: int = 1
 
@@ -217,7 +219,7 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
     therapist_id = clinic.add_therapist(therapist)
     clinic.add_hours(therapist_id, location_id)
     clinic.plan()
-    first, *_between, last = clinic.offers(location_id=location_id)
+    first, *_between, last, other = clinic.offers(location_id=location_id)
     visit = clinic.book(str(first.slot)).appointment
     account = an_account(
         clinic.engine, clinic.clock, Role.FRONT_DESK, email=f"{place.lower()}@clinic.example", locations=[location_id]
@@ -245,6 +247,7 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         closure=closure_id,
         time_off=time_off_id,
         question=str(question_id),
+        other=str(clinic.book(str(other.slot)).appointment.patient_id),
     )
 
 

@@ -43,6 +43,8 @@ VERBS: dict[str, Any] = {
     "looked_through": _("Looked through"),
     "made": _("Made"),
     "mark_undone": _("Took the mark back"),
+    "merged": _("Made one with another"),
+    "merged_away": _("Became another's"),
     "noshow": _("Marked as no-show"),
     "paper_codes_made": _("Made recovery codes"),
     "passkey_added": _("Added a passkey"),
