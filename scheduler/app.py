@@ -10,7 +10,19 @@ from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, openapi, problems, requests
 from scheduler.web.admin import access as access_board
-from scheduler.web.admin import audit_log, away, claims, clinic, levers, moving_in, people, protection, reports, setup
+from scheduler.web.admin import (
+    audit_log,
+    away,
+    claims,
+    clinic,
+    levers,
+    moving_in,
+    people,
+    privacy,
+    protection,
+    reports,
+    setup,
+)
 from scheduler.web.api import api
 from scheduler.web.context import Context
 from scheduler.web.feeds import feeds
@@ -57,6 +69,7 @@ PAGES = (
     away,
     explain,
     moving_in,
+    privacy,
     setup,
 )
 

@@ -30,10 +30,12 @@ from scheduler.services import (
     license_ends,
     limits,
     planning,
+    privacy,
     protection,
     questions,
     sign_in,
 )
+from scheduler.services.audit import Actor
 from scheduler.services.planning import Due
 from scheduler.services.slots import Changes
 
@@ -152,7 +154,8 @@ class Worker:
     def tidy(self) -> None:
         """Forget what is only kept for a time: keys of repeated requests, counts of bookings, samples of access.
 
-        Days of access are kept for good, before their samples go.
+        Patients who have not come for long too, where the clinic wants it. Days of access are kept for good, before
+        their samples go.
         """
         with reading(self.engine) as session:
             days = access_history.days_over(session, now=self.clock.now())
@@ -164,6 +167,17 @@ class Worker:
             limits.forget_old_counts(session, now=self.clock.now())
             access_goal.forget_old_samples(session, now=self.clock.now())
             sign_in.forget_old_tries(session, now=self.clock.now())
+            privacy.forget_old_questions(session, now=self.clock.now())
+        self._erase()
+
+    def _erase(self) -> None:
+        """Erase whom the clinic keeps no longer, each in a transaction of their own."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            due = privacy.due(session, now=now)
+        for patient_id in due:
+            with transaction(self.engine) as session:
+                privacy.erase(session, patient_id, by=Actor("worker"), now=now)
 
 
 def plan_slots(engine: Engine, clock: Clock) -> Changes:

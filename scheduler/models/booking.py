@@ -44,12 +44,16 @@ def _folded_name(context: Any) -> str:  # noqa: ANN401 SQLAlchemy's own class
 class Patient(Base):
     """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge.
 
-    `folded_name` is the name as staff look for it; it follows from the name.
+    `folded_name` is the name as staff look for it; it follows from the name. Once erased, a row only
+    holds visits together.
     """
 
     __tablename__ = "patient"
     __table_args__ = (
-        CheckConstraint("email IS NOT NULL OR phone IS NOT NULL", name="reachable"),
+        CheckConstraint("erased_at IS NOT NULL OR email IS NOT NULL OR phone IS NOT NULL", name="reachable"),
+        CheckConstraint(
+            "erased_at IS NULL OR (email IS NULL AND phone IS NULL AND birth_date IS NULL)", name="erased_says_nothing"
+        ),
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
         CheckConstraint("length(email) BETWEEN 3 AND 254", name="email_length"),
         CheckConstraint("length(phone) BETWEEN 3 AND 20", name="phone_length"),
@@ -68,6 +72,7 @@ class Patient(Base):
     remind_by_email: Mapped[bool]
     remind_by_sms: Mapped[bool]
     created_at: Mapped[datetime]
+    erased_at: Mapped[datetime | None]
 
     @validates("name")
     def _fold(self, _field: str, value: str) -> str:

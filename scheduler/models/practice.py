@@ -189,6 +189,7 @@ class ClinicPolicy(Base):
         CheckConstraint("booking_notice_minutes >= 0", name="notice_not_negative"),
         CheckConstraint("booking_horizon_days > 0", name="horizon_positive"),
         CheckConstraint("hold_minutes > 0", name="hold_positive"),
+        CheckConstraint("retention_months > 0", name="retention_positive"),
     )
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
     clinic_name: Mapped[str]
@@ -198,4 +199,5 @@ class ClinicPolicy(Base):
     booking_horizon_days: Mapped[int]
     hold_minutes: Mapped[int]
     reminders: Mapped[str]
+    retention_months: Mapped[int | None]  # after their last visit patients are erased; None: never by itself
     imported_reminded_at: Mapped[datetime | None]  # since when patients of imported visits get messages

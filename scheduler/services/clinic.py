@@ -50,6 +50,7 @@ class PolicyDetails:
     booking_horizon_days: int
     hold_minutes: int
     reminders: str
+    retention_months: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

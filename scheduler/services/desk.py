@@ -151,8 +151,9 @@ def book(
 ) -> Visit:
     """Book for somebody at one of the places, as `booking.book_for` does; NotFound for a foreign place or patient."""
     location(session, SlotName.parse(request.slot_id).location_id, places)
-    if not isinstance(request.patient, PatientDetails):
-        patient(session, request.patient, places, lock=True)
+    known = None if isinstance(request.patient, PatientDetails) else request.patient
+    if known is not None and patient(session, known, places, lock=True).erased_at is not None:
+        raise NotFound("There is no such patient.")
     return booking.book_for(session, request, by=by, keys=keys, now=now)
 
 
@@ -168,7 +169,7 @@ def find_patients(session: Session, asked: str, places: Places, *, after: UUID |
 
     Nothing asked finds nobody. NotFound for an `after` that is nobody.
     """
-    wanted = select(Patient).where(_matching(asked), seen(places))
+    wanted = select(Patient).where(_matching(asked), seen(places), Patient.erased_at.is_(None))
     if after is not None:
         last = session.scalars(select(Patient).where(Patient.id == after, seen(places))).one_or_none()
         if last is None:

@@ -85,7 +85,7 @@ def twins(session: Session, patient: Patient, places: Places) -> list[Twin]:
         same.append(Patient.email.in_({patient.email, patient.email.lower()}))
     if patient.phone is not None:
         same.append(Patient.phone == patient.phone)
-    others = select(Patient).where(Patient.id != patient.id, or_(*same), desk.seen(places))
+    others = select(Patient).where(Patient.id != patient.id, Patient.erased_at.is_(None), or_(*same), desk.seen(places))
     found = session.scalars(others.order_by(Patient.created_at.desc(), Patient.id.desc()).limit(TWINS_LISTED))
     return [Twin(other, why) for other in found if (why := alike(patient, other)) is not None]
 
@@ -96,8 +96,10 @@ def all_twins(session: Session, places: Places) -> list[Pair]:
     # Each way by itself, so that each is a look into an index.
     ways = (other.folded_name == Patient.folded_name, other.email == Patient.email, other.phone == Patient.phone)
     shares = or_(*(exists().where(other.id != Patient.id, way) for way in ways))
-    found = select(Patient).where(shares, desk.seen(places)).order_by(Patient.created_at.desc(), Patient.id.desc())
-    pairs = combinations(session.scalars(found.limit(TWINS_LISTED)).all(), 2)
+    known = Patient.erased_at.is_(None)
+    found = select(Patient).where(known, shares, desk.seen(places))
+    newest_first = found.order_by(Patient.created_at.desc(), Patient.id.desc()).limit(TWINS_LISTED)
+    pairs = combinations(session.scalars(newest_first).all(), 2)
     return [Pair(older, newer, why) for newer, older in pairs if (why := alike(newer, older)) is not None]
 
 
@@ -143,6 +145,8 @@ def merge(
     if merged_into(session, other_id) == kept_id:
         return desk.patient(session, kept_id, places)
     kept, other = pair(session, kept_id, other_id, places)
+    if kept.erased_at is not None or other.erased_at is not None:
+        raise CannotMerge("One of them is erased.")
     fields = _taken(kept, other, take)
     if fields["email"] is None and fields["phone"] is None:
         raise CannotMerge("Nobody could reach them any more.")

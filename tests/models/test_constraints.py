@@ -656,6 +656,7 @@ CASES = [
     Case("ck_clinic_policy_notice_not_negative", ClinicPolicy, changing(booking_notice_minutes=-1)),
     Case("ck_clinic_policy_horizon_positive", ClinicPolicy, changing(booking_horizon_days=0)),
     Case("ck_clinic_policy_hold_positive", ClinicPolicy, changing(hold_minutes=0)),
+    Case("ck_clinic_policy_retention_positive", ClinicPolicy, changing(retention_months=0)),
     Case("pk_clinic_policy", ClinicPolicy, adding()),
     # calendar
     *(Case("ck_working_hours_weekday_known", WorkingHours, adding(weekday=day)) for day in (-1, 7)),
@@ -741,6 +742,7 @@ CASES = [
     Case("pk_calendar_plan", CalendarPlan, repeating("therapist_id")),
     # visits
     Case("ck_patient_reachable", Patient, adding(phone=None)),
+    Case("ck_patient_erased_says_nothing", Patient, adding(erased_at=NOON)),
     Case("ck_patient_name_length", Patient, adding(name="")),
     Case("ck_patient_email_length", Patient, adding(email="a@")),
     Case("ck_patient_phone_length", Patient, adding(phone="91")),

@@ -106,6 +106,7 @@ TREATING = {"calendar_feed.act", "time_off.ask", "time_off.ask_by_file", "time_o
 # Routes about the whole clinic: not for an admin of some places.
 EVERYWHERE: set[str] = {
     "audit_log.search", "audit_log.download",
+    "privacy.export", "privacy.on_paper", "privacy.ask_erase", "privacy.erase",
     "clinic.policy_page", "clinic.save_policy", "clinic.new_location", "clinic.add_location", "clinic.types",
     "clinic.new_type", "clinic.add_type", "clinic.type_", "clinic.save_type", "clinic.rules", "clinic.new_rule",
     "clinic.add_rule", "clinic.rule", "clinic.review_rule", "clinic.remove_rule",

@@ -36,6 +36,7 @@ VERBS: dict[str, Any] = {
     "declined": _("Declined"),
     "disabled": _("Disabled"),
     "enabled": _("Enabled again"),
+    "erased": _("Erased"),
     "fulfilled": _("Marked as done"),
     "imported": _("Moved in"),
     "invited": _("Made a link to set a password"),

@@ -76,6 +76,9 @@ REFUSALS = (
 )
 
 
+SHORTEST_RETENTION, LONGEST_RETENTION = 12, 600  # months
+
+
 class PolicyForm(DetailsForm):
     kind = PolicyDetails
     clinic_name = StringField(_("Name of the clinic"), [A_NAME])
@@ -98,6 +101,13 @@ class PolicyForm(DetailsForm):
         _("Reminders"),
         [Matches(REMINDERS.pattern, _("Write it like email:48h,email:24h,sms:2h."))],
         description=_("For visits booked from now on, like email:48h,email:24h,sms:2h."),
+    )
+    retention_months = Whole(
+        _("Erase patients so many months after their last visit (optional)"),
+        SHORTEST_RETENTION,
+        LONGEST_RETENTION,
+        optional=True,
+        description=_("Empty: never by itself. Ask your counsel how long the law wants records kept."),
     )
 
     @classmethod
