@@ -8,6 +8,7 @@ revision = "0020"
 down_revision = "0016"
 
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.BigInteger(), "sqlite")  # microseconds since 1970 on SQLite
+HOURS = sa.Numeric(8, 2, asdecimal=False)
 OPEN = sa.text("answered_at IS NULL")
 STAFF_BEFORE = (
     "'set-password', 'locked-out', 'day-changed', 'test', 'address-changed', 'ways-in-changed', 'license-ends', "
@@ -65,6 +66,29 @@ def upgrade() -> None:
     )
     for column in ("asked_at", "email", "phone"):
         op.create_index(op.f(f"ix_contact_request_{column}"), "contact_request", [column])
+    op.create_table(
+        "access_question",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("appointment_type_id", sa.Integer(), nullable=False),
+        sa.Column("location_id", sa.Integer(), nullable=False),
+        sa.Column("asked_at", INSTANT, nullable=False),
+        sa.Column("here_hours", HOURS, nullable=True),
+        sa.Column("anywhere_hours", HOURS, nullable=True),
+        sa.Column("goal_hours", sa.Integer(), nullable=False),
+        sa.CheckConstraint("goal_hours > 0", name=op.f("ck_access_question_goal_positive")),
+        sa.CheckConstraint(
+            "here_hours IS NULL OR (anywhere_hours IS NOT NULL AND anywhere_hours <= here_hours)",
+            name=op.f("ck_access_question_here_not_before_anywhere"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["appointment_type_id"], ["appointment_type.id"], name=op.f("fk_access_question_appointment_type_id")
+        ),
+        sa.ForeignKeyConstraint(["location_id"], ["location.id"], name=op.f("fk_access_question_location_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_question")),
+    )
+    op.create_index(
+        op.f("ix_access_question_appointment_type_id_asked_at"), "access_question", ["appointment_type_id", "asked_at"]
+    )
     with op.batch_alter_table("booking_count") as table:
         table.add_column(sa.Column("asked", sa.Integer(), server_default="0", nullable=False))
         table.create_check_constraint(op.f("ck_booking_count_asked_not_negative"), "asked >= 0")
@@ -105,6 +129,7 @@ def downgrade() -> None:
     with op.batch_alter_table("booking_count") as table:
         table.drop_constraint(op.f("ck_booking_count_asked_not_negative"), type_="check")
         table.drop_column("asked")
+    op.drop_table("access_question")
     op.drop_table("contact_request")
 
 

@@ -1,6 +1,15 @@
 """Tables and their constraints. Importing this package makes all of them known to `Base.metadata`."""
 
-from scheduler.models.access import AccessDay, AccessRequest, AccessSample, Lever, LeverUse, Promise, ProtectionLevel
+from scheduler.models.access import (
+    AccessDay,
+    AccessQuestion,
+    AccessRequest,
+    AccessSample,
+    Lever,
+    LeverUse,
+    Promise,
+    ProtectionLevel,
+)
 from scheduler.models.accounts import (
     Account,
     AccountLocation,
@@ -34,6 +43,7 @@ from scheduler.models.watch import AccessWatch, AccessWord, ClaimChange, Reason,
 
 __all__ = [
     "AccessDay",
+    "AccessQuestion",
     "AccessRequest",
     "AccessSample",
     "AccessWatch",

@@ -28,7 +28,7 @@ from scheduler.models import (
     Therapist,
     WorkingHours,
 )
-from scheduler.services import audit, limits, notices
+from scheduler.services import access_requests, audit, limits, notices
 from scheduler.services.audit import PATIENT, Actor
 
 PROMISED_HOURS = 24  # within which a question is to be answered
@@ -122,6 +122,7 @@ def ask(session: Session, request: Ask, *, keys: Keyring, now: datetime) -> None
     _tell(session, question, Kind.QUESTION_RECEIVED, now=now)
     for account_id in _concerned(session, question):
         notices.owe(session, account_id, Kind.QUESTION_ASKED, question.id.hex, now=now)
+    access_requests.note_question(session, question.location_id, now=now)
     audit.record(session, "contact_request.asked", question, by=PATIENT, now=now)
     if request.address is not None:  # last, since it locks the address's row until the end
         limits.count_question(session, request.address, now=now)

@@ -41,6 +41,7 @@ from scheduler.db import Base, constraint_name, insert_into, make_engine, readin
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
     AccessDay,
+    AccessQuestion,
     AccessRequest,
     AccessSample,
     AccessWatch,
@@ -329,6 +330,14 @@ def a_request(session: Session, n: int) -> Values:
     return {"appointment_id": visit["id"], "asked_at": NOON} | where | hours
 
 
+def an_access_question(session: Session, _n: int) -> Values:
+    where = {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
+    return where | {"id": uuid7(), "asked_at": NOON, "here_hours": 20.0, "anywhere_hours": 20.0, "goal_hours": 48}
+
+
 def a_watch(session: Session, _n: int) -> Values:
     where = {
         "appointment_type_id": stored(session, AppointmentType)["id"],
@@ -415,6 +424,7 @@ def a_word_told(session: Session, _n: int) -> Values:
 
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
+    AccessQuestion: an_access_question,
     AccessRequest: a_request,
     AccessDay: an_access_day,
     AccessWatch: a_watch,
@@ -945,6 +955,12 @@ CASES = [
     Case("fk_access_request_appointment_type_id", AccessRequest, changing(appointment_type_id=NOBODY)),
     Case("fk_access_request_location_id", AccessRequest, changing(location_id=NOBODY)),
     Case("pk_access_request", AccessRequest, repeating("appointment_id")),
+    Case("ck_access_question_goal_positive", AccessQuestion, changing(goal_hours=0)),
+    Case("ck_access_question_here_not_before_anywhere", AccessQuestion, adding(anywhere_hours=20.01)),
+    Case("ck_access_question_here_not_before_anywhere", AccessQuestion, adding(anywhere_hours=None)),
+    Case("fk_access_question_appointment_type_id", AccessQuestion, adding(appointment_type_id=NOBODY)),
+    Case("fk_access_question_location_id", AccessQuestion, adding(location_id=NOBODY)),
+    Case("pk_access_question", AccessQuestion, repeating("id")),
     Case("fk_access_watch_appointment_type_id", AccessWatch, adding(appointment_type_id=NOBODY)),
     Case("fk_access_watch_location_id", AccessWatch, adding(location_id=NOBODY)),
     Case("pk_access_watch", AccessWatch, repeating("appointment_type_id", "location_id")),

@@ -21,6 +21,7 @@ from scheduler.db import Base, constraint_name, make_engine, reading, transactio
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
     AccessDay,
+    AccessQuestion,
     AccessWord,
     Account,
     AccountLocation,
@@ -190,6 +191,7 @@ def question(session: Session, now: datetime) -> None:
         asked_at=now,
     )
     session.add(asked)
+    session.add(AccessQuestion(appointment_type_id=1, location_id=1, asked_at=now, goal_hours=48))
     session.flush()
     kind = Kind.QUESTION_RECEIVED
     session.add(OutboxMessage(contact_request_id=asked.id, kind=kind, channel="email", due_at=now, created_at=now))

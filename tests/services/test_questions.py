@@ -6,13 +6,24 @@ from threading import Barrier
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from scheduler.clock import FixedClock
 from scheduler.db import reading, transaction
 from scheduler.errors import Invalid, NotFound, TooMany
-from scheduler.models import Account, Answered, AuditEvent, ContactRequest, Fate, Kind, OutboxMessage, Role
-from scheduler.services import letters, limits, outbox, questions
+from scheduler.models import (
+    AccessQuestion,
+    Account,
+    Answered,
+    AppointmentType,
+    AuditEvent,
+    ContactRequest,
+    Fate,
+    Kind,
+    OutboxMessage,
+    Role,
+)
+from scheduler.services import access_requests, letters, limits, outbox, questions
 from scheduler.services.audit import Actor
 from scheduler.services.letters import QuestionLetter, StaffLetter
 from scheduler.services.questions import AnsweredAlready, Ask, Reader
@@ -280,3 +291,32 @@ def test_a_message_about_a_question_is_sent_like_any_other(clinic: Clinic) -> No
         assert tried is not None
         outbox.sent(session, tried, now=clinic.clock.now())
     assert clinic.violations() == {}
+
+
+def test_what_was_on_offer_is_kept_with_a_question_once_and_counted(clinic: Clinic, clock: FixedClock) -> None:
+    kind, since = clinic.kinds["Evaluation"], clock.now() - HOUR
+    elsewhere = clinic.add_location("Chatham")  # where nobody works
+    first = clinic.offers()[0].slot.starts_at
+    for form, place in (("a", 1), ("a", 1), ("b", elsewhere)):
+        ask(clinic, form_sha256=form, location_id=place)
+    with reading(clinic.engine) as session:
+        here, there = sorted(rows(session, AccessQuestion), key=lambda one: one.location_id)
+        assert here.here_hours == here.anywhere_hours == there.anywhere_hours == (first - clock.now()) / HOUR
+        assert there.here_hours is None
+        counted = access_requests.asked(session, kind, since=since, until=clock.now())
+        assert counted == {
+            1: access_requests.Asked(1, 1),
+            elsewhere: access_requests.Asked(1, 0),
+            None: access_requests.Asked(2, 2),
+        }
+        assert access_requests.asked(session, kind, since=clock.now(), until=clock.now() + HOUR) == {
+            None: access_requests.Asked()
+        }
+
+
+def test_where_no_visit_is_for_new_patients_a_question_is_taken_all_the_same(clinic: Clinic) -> None:
+    with transaction(clinic.engine) as session:
+        session.execute(update(AppointmentType).values(new_patient=False))
+    ask(clinic)
+    with reading(clinic.engine) as session:
+        assert rows(session, AccessQuestion) == []
