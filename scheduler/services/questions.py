@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, false, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 from uuid6 import uuid7
 
@@ -272,9 +272,3 @@ def _concerned(session: Session, asked: ContactRequest) -> Sequence[int]:
 def _administrators(session: Session, asked: ContactRequest) -> Sequence[int]:
     of_them = select(Account.id).where(Account.active, notices.administers([asked.location_id]))
     return session.scalars(of_them.order_by(Account.id)).all()
-
-
-def count_waiting(session: Session, reader: Reader) -> int:
-    """How many questions nobody has answered yet."""
-    unanswered = select(func.count()).where(_seen_by(reader), ContactRequest.answered_at.is_(None))
-    return session.execute(unanswered).scalar_one()

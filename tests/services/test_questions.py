@@ -157,7 +157,6 @@ def test_everybody_sees_their_own_questions_only(clinic: Clinic) -> None:
     }
     with reading(clinic.engine) as session:
         assert {one: [asked.id for asked in questions.waiting(session, one)] for one in seen} == seen
-        assert [questions.count_waiting(session, one) for one in seen] == [2, 1, 1, 1, 0, 0]
         with pytest.raises(NotFound):
             questions.question(session, there, Reader(frozenset({1}), 1))
 
