@@ -13,7 +13,19 @@ from scheduler.clock import Clock
 from scheduler.keys import Keyring
 from scheduler.web import assets, language, limiting, moves, my_visits, openapi, problems, requests
 from scheduler.web.admin import access as access_board
-from scheduler.web.admin import audit_log, away, claims, clinic, levers, moving_in, people, protection, reports, setup
+from scheduler.web.admin import (
+    audit_log,
+    away,
+    claims,
+    clinic,
+    levers,
+    moving_in,
+    people,
+    privacy,
+    protection,
+    reports,
+    setup,
+)
 from scheduler.web.api import api
 from scheduler.web.context import Context
 from scheduler.web.feeds import feeds
@@ -28,10 +40,12 @@ from scheduler.web.staff import (
     desk_moves,
     explain,
     follow_up,
+    questions,
     schedule,
     series,
     sign_in,
     time_off,
+    twins,
 )
 from scheduler.web.strict_json import StrictJson
 from scheduler.web.visits import visits
@@ -49,6 +63,8 @@ PAGES = (
     desk_booking,
     series,
     desk_moves,
+    questions,
+    twins,
     reports,
     access_board,
     claims,
@@ -60,6 +76,7 @@ PAGES = (
     away,
     explain,
     moving_in,
+    privacy,
     setup,
 )
 

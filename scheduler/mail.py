@@ -23,7 +23,7 @@ from scheduler import calendars, words
 from scheduler.calendars import Entry, Invitation
 from scheduler.channels import Parcel, Refused
 from scheduler.models import Kind
-from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, StaffLetter, VisitsLetter
+from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, QuestionLetter, StaffLetter, VisitsLetter
 
 # The older of the two policies: the newer one parses every header it is given, which took most of the time of a
 # message, and on Python 3.11 decodes what is injected into one.
@@ -49,6 +49,10 @@ PLAIN_SUBJECTS = {
     Kind.GOAL_FORESEEN: _("A wait beyond your goal is foreseen"),
     Kind.GOAL_MISSED: _("The wait for a first visit is beyond your goal"),
     Kind.GOAL_KEPT: _("Your goal for first visits is kept again"),
+    Kind.QUESTION_ASKED: _("Somebody has a question"),
+    Kind.QUESTION_WAITS: _("A question waits for an answer"),
+    Kind.QUESTION_RECEIVED: _("We have your question"),
+    Kind.QUESTION_ANSWERED: _("The answer to your question"),
 }
 
 
@@ -91,6 +95,9 @@ class Mailer:
             return self._body_for_staff(form, letter, language, subject)
         if isinstance(letter, VisitsLetter):
             return self._body_with_visits(form, letter, language, subject)
+        if isinstance(letter, QuestionLetter):
+            said = {"form": form, "letter": letter, "language": language, "subject": subject}
+            return render_template("mail/question.html", **said, lines=(letter.answer or "").splitlines())
         return self._body_for_patient(form, letter, language, subject)
 
     def _body_for_patient(self, form: str, letter: Letter, language: str, subject: str) -> str:

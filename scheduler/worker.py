@@ -31,9 +31,12 @@ from scheduler.services import (
     limits,
     my_visits,
     planning,
+    privacy,
     protection,
+    questions,
     sign_in,
 )
+from scheduler.services.audit import Actor
 from scheduler.services.planning import Due
 from scheduler.services.slots import Changes
 
@@ -48,6 +51,7 @@ TIDY_SECONDS = 60 * 60
 WARN_SECONDS = 60 * 60
 ACCESS_SECONDS = 60  # so that a quarter hour is measured near its beginning; one tick in it writes
 CLAIMS_SECONDS = 60
+QUESTIONS_SECONDS = 60
 WATCH_SECONDS = 5 * 60  # well within the half hour after which a miss counts
 STANDBY_SECONDS = 60  # a promise that is missed is mended within a minute, where standby hours can
 STOPS = {signal.SIGTERM, signal.SIGINT}
@@ -72,6 +76,7 @@ class Worker:
         self.note_claims()
         self.watch_access()
         self.warn_of_ends()
+        self.remind_of_questions()
         self.tidy()
         self.beat()
 
@@ -138,10 +143,20 @@ class Worker:
         with transaction(self.engine) as session:
             license_ends.warn(session, now=self.clock.now())
 
+    def remind_of_questions(self) -> None:
+        """Owe staff word of questions that wait too long."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            overdue = questions.overdue(session, now=now)
+        if overdue:
+            with transaction(self.engine) as session:
+                questions.remind(session, overdue, now=now)
+
     def tidy(self) -> None:
         """Forget what is only kept for a time: repeated requests' keys, counts, links to visits, samples of access.
 
-        Days of access are kept for good, before their samples go.
+        Patients who have not come for long too, where the clinic wants it. Days of access are kept for good, before
+        their samples go.
         """
         with reading(self.engine) as session:
             days = access_history.days_over(session, now=self.clock.now())
@@ -154,6 +169,17 @@ class Worker:
             limits.forget_old_counts(session, now=self.clock.now())
             access_goal.forget_old_samples(session, now=self.clock.now())
             sign_in.forget_old_tries(session, now=self.clock.now())
+            privacy.forget_old_questions(session, now=self.clock.now())
+        self._erase()
+
+    def _erase(self) -> None:
+        """Erase whom the clinic keeps no longer, each in a transaction of their own."""
+        now = self.clock.now()
+        with reading(self.engine) as session:
+            due = privacy.due(session, now=now)
+        for patient_id in due:
+            with transaction(self.engine) as session:
+                privacy.erase(session, patient_id, by=Actor("worker"), now=now)
 
 
 def plan_slots(engine: Engine, clock: Clock) -> Changes:
@@ -226,6 +252,7 @@ def run(worker: Worker) -> None:
         (worker.plan_slots, PLAN_SECONDS, 1),
         (worker.protect, PROTECT_SECONDS, 1),
         (worker.warn_of_ends, WARN_SECONDS, 1),
+        (worker.remind_of_questions, QUESTIONS_SECONDS, 1),
         (worker.tidy, TIDY_SECONDS, 1),
     ):
         scheduler.add_job(_surviving(tick), "interval", seconds=seconds, id=tick.__name__, max_instances=at_once)

@@ -42,16 +42,17 @@ from scheduler.errors import NotFound
 from scheduler.keys import Keyring
 from scheduler.mail import Mailer
 from scheduler.models import Account, Appointment, Channel, Fate, Kind, Location, OutboxMessage, Patient, Reason, Role
-from scheduler.models.messaging import TO_STAFF
+from scheduler.models.messaging import TO_STAFF, TO_WHO_ASKED
 from scheduler.models.watch import WORDS
 from scheduler.services import accounts, booking
 from scheduler.services.access_watch import Alert
 from scheduler.services.accounts import AccountDetails
 from scheduler.services.audit import Actor
 from scheduler.services.booking import PatientDetails, Visit
-from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, StaffLetter, VisitsLetter
+from scheduler.services.letters import AnyLetter, Letter, OneOfSeries, QuestionLetter, StaffLetter, VisitsLetter
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
+from scheduler.services.questions import Asked
 from tests.clinic import Clinic, at, body, key
 from tests.server import free_port
 
@@ -172,7 +173,23 @@ VISITS_LETTER = VisitsLetter(
     token="t0ken.of_a-link",  # noqa: S106 no secret
     minutes=60,
 )
-TO_PATIENTS = [kind for kind in Kind if kind not in {*TO_STAFF, Kind.MY_VISITS}]
+TO_PATIENTS = [kind for kind in Kind if kind not in {*TO_STAFF, *TO_WHO_ASKED, Kind.MY_VISITS}]
+QUESTION_LETTERS = {
+    kind: QuestionLetter(
+        message_id=UUID(int=4),
+        kind=kind,
+        recipient="pat@example.com",
+        language="en",
+        clinic="Achieve Ortho Rehab",
+        place="Springfield",
+        phone="+1 217 555 0100",
+        answer=answer,
+    )
+    for kind, answer in (
+        (Kind.QUESTION_RECEIVED, None),
+        (Kind.QUESTION_ANSWERED, "Yes, we are open on Saturdays.\n\nPlease bring your insurance card."),
+    )
+}
 STAFF_LETTERS = {
     kind: StaffLetter(
         message_id=UUID(int=3),
@@ -192,6 +209,8 @@ STAFF_LETTERS = {
         (Kind.WAYS_IN_CHANGED, "2027-03-15T14:30", None),
         (Kind.LICENSE_ENDS, "1 2027-03-31 30", None),
         (Kind.TIME_OFF_DECIDED, "1", None),
+        (Kind.QUESTION_ASKED, "0" * 32, None),
+        (Kind.QUESTION_WAITS, "0" * 32, None),
         *((kind, "1 2027-03-16", None) for kind in WORDS),
     )
 }
@@ -207,16 +226,20 @@ FORESEEN = replace(MISSED, kind=Kind.GOAL_FORESEEN, location_id=2, place="Chatha
 KEPT = replace(MISSED, kind=Kind.GOAL_KEPT, location_id=3, place="Decatur", reason=None)
 # Each letter tells of its kind, and a graver one of others that come with it.
 ALERTS = {Kind.GOAL_MISSED: (MISSED, FORESEEN, KEPT), Kind.GOAL_FORESEEN: (FORESEEN,), Kind.GOAL_KEPT: (KEPT,)}
+for word, hours in ((Kind.QUESTION_ASKED, 0), (Kind.QUESTION_WAITS, 24)):
+    STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], question=Asked("Springfield", hours))
 for word in WORDS:
     STAFF_LETTERS[word] = replace(STAFF_LETTERS[word], alerts=ALERTS[word])
 
 
-def any_letter(kind: Kind, language: str = "en", **changes: Any) -> AnyLetter:  # noqa: ANN401 of each
-    """A letter of any kind, to a patient, to one of the staff or to whoever asked for their visits."""
+def any_letter(kind: Kind, language: str = "en", **changes: Any) -> AnyLetter:  # noqa: ANN401 of any
+    """A letter of any kind, to a patient, to one of the staff or to whoever asked for something."""
     if kind == Kind.MY_VISITS:
         return replace(VISITS_LETTER, language=language, **changes)
     if kind in TO_PATIENTS:
         return letter(kind=kind, language=language, **changes)
+    if kind in TO_WHO_ASKED:
+        return replace(QUESTION_LETTERS[kind], language=language, **changes)
     return replace(STAFF_LETTERS[kind], language=language, **changes)
 
 
@@ -1034,6 +1057,7 @@ STAFF_LINKS = {
         f"https://clinic.example/admin/access{more}" for more in ("/levers?location=1", "/levers?location=2", "")
     ),
     Kind.GOAL_KEPT: frozenset({"https://clinic.example/admin/access"}),
+    **dict.fromkeys((Kind.QUESTION_ASKED, Kind.QUESTION_WAITS), frozenset({"https://clinic.example/staff/questions"})),
 }
 
 
@@ -1083,6 +1107,22 @@ def test_no_name_of_a_clinic_harms_whoever_asked_for_their_visits(mailer: Mailer
     link = "https://clinic.example/my-visits/t0ken.of_a-link"
     require_harmless_html(html_of(parcel.content), [name], frozenset({link}))
     assert "needl" not in everything_in(parcel.content).replace(name, "")
+
+
+@pytest.mark.parametrize("kind", TO_WHO_ASKED)
+@pytest.mark.parametrize("name", HOSTILE, ids=short)
+def test_nothing_in_a_message_about_a_question_harms_who_asked(mailer: Mailer, kind: Kind, name: str) -> None:
+    asked = any_letter(kind, clinic=name, place=name)
+    assert isinstance(asked, QuestionLetter)
+    parcel = mailer.write(replace(asked, answer=name) if kind == Kind.QUESTION_ANSWERED else asked, now=NOW)
+    require_sound(parcel, "pat@example.com", parts=["text/plain", "text/html"])
+    require_harmless_html(html_of(parcel.content), [name], frozenset())
+
+
+@pytest.mark.parametrize("address", ["pat@example.com, evil@example.com", "a\nBcc: evil@example.com", ENCODED_BCC])
+def test_no_address_of_who_asked_adds_a_recipient(mailer: Mailer, address: str) -> None:
+    with pytest.raises(Refused):
+        mailer.write(any_letter(Kind.QUESTION_RECEIVED, recipient=address), now=NOW)
 
 
 @pytest.mark.parametrize("address", ["ana@clinic.example, evil@example.com", "a\nBcc: evil@example.com", ENCODED_BCC])

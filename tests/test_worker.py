@@ -26,8 +26,9 @@ from scheduler.db import database_now, reading, transaction
 from scheduler.delivery import Delivery
 from scheduler.errors import Unavailable
 from scheduler.keys import Keyring
-from scheduler.models import Fate, Heartbeat, Kind, OutboxMessage, Role, Slot
-from scheduler.services import health
+from scheduler.models import Fate, Heartbeat, Kind, OutboxMessage, Patient, Role, Slot
+from scheduler.services import health, questions
+from scheduler.services.questions import Ask
 from scheduler.timeline import DAY
 from scheduler.worker import Worker
 from tests.clinic import Clinic
@@ -356,3 +357,33 @@ def test_production_takes_no_other_time_than_the_real_one(
     assert refused.exit_code == 2
     assert "production" in refused.output
     assert not has_beaten(small.engine)
+
+
+# --- questions that wait, and patients who have not come for long
+
+
+def test_a_tick_reminds_of_a_question_once_and_none_in_vain(small: Clinic, clock: FixedClock) -> None:
+    at_work, account = worker_of(small, Post), an_account(small.engine, clock, Role.FRONT_DESK)
+    with transaction(small.engine) as session:
+        asked = Ask("a form", "Pat Doe", "pat@example.com", None, "Are you open?", "en", 1, None)
+        questions.ask(session, asked, keys=small.keys, now=clock.now())
+    for hours in (23, 1, 24):
+        clock.at += timedelta(hours=hours)
+        at_work.remind_of_questions()
+        at_work.remind_of_questions()
+    with reading(small.engine) as session:
+        words = select(OutboxMessage.account_id).where(OutboxMessage.kind == Kind.QUESTION_WAITS)
+        assert session.scalars(words).all() == [account.id]
+
+
+def test_tidying_erases_whom_the_policy_keeps_no_longer(small: Clinic, clock: FixedClock) -> None:
+    at_work = worker_of(small, Post)
+    small.book(str(small.offers()[0].slot))
+    clock.at += timedelta(days=800)
+    for months, erased in ((None, False), (36, False), (24, True)):
+        small.policy(retention_months=months)
+        at_work.tidy()
+        with reading(small.engine) as session:
+            (patient,) = session.scalars(select(Patient))
+            assert (patient.name == "erased", patient.erased_at is not None) == (erased, erased)
+    assert small.violations() == {}

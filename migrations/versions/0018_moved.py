@@ -21,7 +21,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("cancelled_late", sa.Boolean(), server_default=sa.false(), nullable=False))
         table.create_check_constraint(op.f("ck_appointment_only_cancelled_is_late"), LATE)
     with op.batch_alter_table("clinic_policy") as table:
-        table.add_column(sa.Column("cancel_notice_hours", sa.Integer(), server_default=sa.text("24"), nullable=False))
+        table.add_column(sa.Column("cancel_notice_hours", sa.Integer(), server_default="24", nullable=False))
         table.create_check_constraint(op.f("ck_clinic_policy_cancel_notice_known"), HOURS)
 
 

@@ -2,6 +2,7 @@
 
 from scheduler.models.access import (
     AccessDay,
+    AccessQuestion,
     AccessRequest,
     AccessSample,
     LetGoDay,
@@ -33,6 +34,7 @@ from scheduler.models.booking import (
     SeriesVisit,
     Status,
 )
+from scheduler.models.contact import Answered, ContactRequest
 from scheduler.models.explainer import ExplainerVersion
 from scheduler.models.messaging import Attempt, Channel, ChannelState, Fate, Kind, OutboxMessage, Told, VisitsRequest
 from scheduler.models.operations import BookingCount, Heartbeat
@@ -52,12 +54,14 @@ from scheduler.models.watch import AccessWatch, AccessWord, ClaimChange, Reason,
 
 __all__ = [
     "AccessDay",
+    "AccessQuestion",
     "AccessRequest",
     "AccessSample",
     "AccessWatch",
     "AccessWord",
     "Account",
     "AccountLocation",
+    "Answered",
     "Appointment",
     "AppointmentType",
     "AppointmentTypeLocation",
@@ -72,6 +76,7 @@ __all__ = [
     "ClaimChange",
     "ClinicPolicy",
     "Closure",
+    "ContactRequest",
     "ExplainerVersion",
     "Fate",
     "Heartbeat",

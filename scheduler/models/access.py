@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
+from uuid6 import uuid7
 
 from scheduler.db import Base, one_of
 
@@ -126,6 +127,31 @@ class AccessRequest(Base):
     here_hours: Mapped[float] = mapped_column(HOURS)
     anywhere_hours: Mapped[float] = mapped_column(HOURS)
     taken_hours: Mapped[float] = mapped_column(HOURS)
+    goal_hours: Mapped[int]
+
+
+class AccessQuestion(Base):
+    """A question that somebody asked a location: what was on offer to somebody new at that moment.
+
+    Hours count from `asked_at` to the soonest start of this kind there and anywhere; None where there was none. It says
+    nothing of who asked, and stays when the question is erased.
+    """
+
+    __tablename__ = "access_question"
+    __table_args__ = (
+        CheckConstraint("goal_hours > 0", name="goal_positive"),
+        CheckConstraint(
+            "here_hours IS NULL OR (anywhere_hours IS NOT NULL AND anywhere_hours <= here_hours)",
+            name="here_not_before_anywhere",
+        ),
+        Index(None, "appointment_type_id", "asked_at"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    appointment_type_id: Mapped[int] = mapped_column(ForeignKey("appointment_type.id"))
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"))
+    asked_at: Mapped[datetime]
+    here_hours: Mapped[float | None] = mapped_column(HOURS)
+    anywhere_hours: Mapped[float | None] = mapped_column(HOURS)
     goal_hours: Mapped[int]
 
 

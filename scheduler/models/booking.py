@@ -50,16 +50,22 @@ class Patient(Base):
     """One person as they named themselves in one booking. Public bookings always add a row; only staff may merge.
 
     `folded_name` is the name as staff look for it, `folded_email` the address as "my visits" does; they follow from
-    name and address.
+    name and address. Once erased, a row only holds visits together.
     """
 
     __tablename__ = "patient"
     __table_args__ = (
-        CheckConstraint("email IS NOT NULL OR phone IS NOT NULL", name="reachable"),
+        CheckConstraint("erased_at IS NOT NULL OR email IS NOT NULL OR phone IS NOT NULL", name="reachable"),
+        CheckConstraint(
+            "erased_at IS NULL OR (email IS NULL AND phone IS NULL AND birth_date IS NULL)", name="erased_says_nothing"
+        ),
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
         CheckConstraint("length(email) BETWEEN 3 AND 254", name="email_length"),
         CheckConstraint("length(phone) BETWEEN 3 AND 20", name="phone_length"),
         CheckConstraint("length(language) = 2 AND language = lower(language)", name="language_code"),
+        Index(None, "folded_name"),
+        Index(None, "email"),
+        Index(None, "phone"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]
@@ -72,6 +78,7 @@ class Patient(Base):
     remind_by_email: Mapped[bool]
     remind_by_sms: Mapped[bool]
     created_at: Mapped[datetime]
+    erased_at: Mapped[datetime | None]
 
     @validates("name")
     def _fold(self, _field: str, value: str) -> str:

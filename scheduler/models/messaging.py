@@ -31,6 +31,10 @@ class Kind(StrEnum):
     GOAL_FORESEEN = "goal-foreseen"
     GOAL_MISSED = "goal-missed"
     GOAL_KEPT = "goal-kept"
+    QUESTION_ASKED = "question-asked"
+    QUESTION_WAITS = "question-waits"
+    QUESTION_RECEIVED = "question-received"
+    QUESTION_ANSWERED = "question-answered"
 
 
 TO_STAFF = (
@@ -45,7 +49,10 @@ TO_STAFF = (
     Kind.GOAL_FORESEEN,
     Kind.GOAL_MISSED,
     Kind.GOAL_KEPT,
+    Kind.QUESTION_ASKED,
+    Kind.QUESTION_WAITS,
 )
+TO_WHO_ASKED = (Kind.QUESTION_RECEIVED, Kind.QUESTION_ANSWERED)
 
 
 class Channel(StrEnum):
@@ -81,7 +88,7 @@ class VisitsRequest(Base):
 
 
 class OutboxMessage(Base):
-    """One message owed from `due_at` on: about one version of a visit, to staff, or to whoever asked for their visits.
+    """One message owed from `due_at` on: about one version of a visit, to staff, or to whoever asked for something.
 
     A reminder's offset is part of its name. Of one kind `about` one thing staff is owed only one at a time; for
     DAY_CHANGED that is the day, for ADDRESS_CHANGED the address that the account had, to which it goes.
@@ -96,15 +103,20 @@ class OutboxMessage(Base):
         UniqueConstraint(
             "appointment_id", "kind", "channel", "offset_minutes", "visit_version", name="uq_outbox_message_owed_once"
         ),
+        UniqueConstraint("contact_request_id", "kind"),
         CheckConstraint(f"kind IN ({one_of(Kind)})", name="kind_known"),
         CheckConstraint(f"channel IN ({one_of(Channel)})", name="channel_known"),
         CheckConstraint(f"status IN ({one_of(Fate)})", name="status_known"),
         CheckConstraint(f"kind IN ({one_of(TO_STAFF)}) = (account_id IS NOT NULL)", name="staff_kinds_go_to_staff"),
         CheckConstraint(
-            "(appointment_id IS NULL) = (account_id IS NOT NULL OR visits_request_id IS NOT NULL)",
+            "(appointment_id IS NULL) = (account_id IS NOT NULL OR visits_request_id IS NOT NULL "
+            "OR contact_request_id IS NOT NULL)",
             name="to_patient_or_staff",
         ),
         CheckConstraint("(kind = 'my-visits') = (visits_request_id IS NOT NULL)", name="request_goes_with_kind"),
+        CheckConstraint(
+            f"kind IN ({one_of(TO_WHO_ASKED)}) = (contact_request_id IS NOT NULL)", name="question_kinds_have_question"
+        ),
         CheckConstraint("(appointment_id IS NULL) = (visit_version IS NULL)", name="version_goes_with_visit"),
         CheckConstraint("(about IS NULL) = (account_id IS NULL)", name="about_goes_with_staff"),
         CheckConstraint("(kind = 'reminder') = (offset_minutes > 0)", name="offset_goes_with_reminder"),
@@ -123,6 +135,7 @@ class OutboxMessage(Base):
     appointment_id: Mapped[UUID | None] = mapped_column(ForeignKey("appointment.id"))
     account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
     visits_request_id: Mapped[UUID | None] = mapped_column(ForeignKey("visits_request.id"), unique=True)
+    contact_request_id: Mapped[UUID | None] = mapped_column(ForeignKey("contact_request.id"))
     about: Mapped[str | None]
     kind: Mapped[str]
     channel: Mapped[str]

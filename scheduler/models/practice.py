@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint, text, true
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric, UniqueConstraint, true
 from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from scheduler.db import Base
@@ -190,6 +190,7 @@ class ClinicPolicy(Base):
         CheckConstraint("booking_horizon_days > 0", name="horizon_positive"),
         CheckConstraint("hold_minutes > 0", name="hold_positive"),
         CheckConstraint("cancel_notice_hours BETWEEN 0 AND 336", name="cancel_notice_known"),
+        CheckConstraint("retention_months > 0", name="retention_positive"),
     )
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
     clinic_name: Mapped[str]
@@ -199,5 +200,6 @@ class ClinicPolicy(Base):
     booking_horizon_days: Mapped[int]
     hold_minutes: Mapped[int]
     reminders: Mapped[str]
-    cancel_notice_hours: Mapped[int] = mapped_column(default=24, server_default=text("24"))  # 0: none is late
+    cancel_notice_hours: Mapped[int] = mapped_column(default=24, server_default="24")  # 0: none is late
+    retention_months: Mapped[int | None]  # after their last visit patients are erased; None: never by itself
     imported_reminded_at: Mapped[datetime | None]  # since when patients of imported visits get messages

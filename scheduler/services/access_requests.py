@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scheduler.models import AccessRequest, Appointment
-from scheduler.services import availability
+from scheduler.models import AccessQuestion, AccessRequest, Appointment
+from scheduler.services import availability, practice
 from scheduler.services.availability import Bookable
 from scheduler.timeline import DAY, HOUR
 
@@ -96,6 +96,51 @@ def note(session: Session, appointment: Appointment, offer: OnOffer | None) -> N
             goal_hours=offer.goal_hours,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many questions were asked, and at how many of their moments a start within the goal was on offer."""
+
+    asked: int = 0
+    offered: int = 0
+
+
+def note_question(session: Session, location_id: int, *, now: datetime) -> None:
+    """Keep what was on offer to somebody new when a question was asked; nothing where no kind of visit is for them."""
+    kind = practice.goal_type(practice.appointment_types(session))
+    if kind is None:
+        return
+    _, openings = availability.soonest(session, kind.id, 1, now=now)
+    first = {at.location.id: at.starts[0].starts_at for at in openings if at.starts}
+    here, anywhere = first.get(location_id), min(first.values(), default=None)
+    session.add(
+        AccessQuestion(
+            appointment_type_id=kind.id,
+            location_id=location_id,
+            asked_at=now,
+            here_hours=None if here is None else _hours(here, now),
+            anywhere_hours=None if anywhere is None else _hours(anywhere, now),
+            goal_hours=practice.policy(session).access_goal_hours,
+        )
+    )
+
+
+def asked(session: Session, appointment_type_id: int, *, since: datetime, until: datetime) -> dict[int | None, Asked]:
+    """What questions of (since, until] met, by location and, asked of the whole clinic, under None. One query."""
+    row = AccessQuestion
+    here, anywhere = (hours <= row.goal_hours for hours in (row.here_hours, row.anywhere_hours))
+    counts = (
+        select(row.location_id, func.count(), func.count().filter(here), func.count().filter(anywhere))
+        .where(row.appointment_type_id == appointment_type_id, row.asked_at > since, row.asked_at <= until)
+        .group_by(row.location_id)
+    )
+    found: dict[int | None, Asked] = {}
+    number = offered_anywhere = 0
+    for place, count, offered, anywhere_too in session.execute(counts):
+        found[place] = Asked(count, offered)
+        number, offered_anywhere = number + count, offered_anywhere + anywhere_too
+    return found | {None: Asked(number, offered_anywhere)}
 
 
 def met(session: Session, appointment_type_id: int, *, since: datetime, until: datetime) -> dict[int | None, Met]:

@@ -51,6 +51,7 @@ class PolicyDetails:
     hold_minutes: int
     reminders: str
     cancel_notice_hours: int
+    retention_months: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,8 +159,9 @@ def book(
 ) -> Visit:
     """Book for somebody at one of the places, as `booking.book_for` does; NotFound for a foreign place or patient."""
     location(session, SlotName.parse(request.slot_id).location_id, places)
-    if not isinstance(request.patient, PatientDetails):
-        patient(session, request.patient, places)
+    known = None if isinstance(request.patient, PatientDetails) else request.patient
+    if known is not None and patient(session, known, places, lock=True).erased_at is not None:
+        raise NotFound("There is no such patient.")
     return booking.book_for(session, request, by=by, keys=keys, now=now)
 
 
@@ -193,9 +194,9 @@ def find_patients(session: Session, asked: str, places: Places, *, after: UUID |
 
     Nothing asked finds nobody. NotFound for an `after` that is nobody.
     """
-    wanted = select(Patient).where(_matching(asked), _seen(places))
+    wanted = select(Patient).where(_matching(asked), seen(places), Patient.erased_at.is_(None))
     if after is not None:
-        last = session.scalars(select(Patient).where(Patient.id == after, _seen(places))).one_or_none()
+        last = session.scalars(select(Patient).where(Patient.id == after, seen(places))).one_or_none()
         if last is None:
             raise NotFound("There is no such patient.")
         as_old = and_(Patient.created_at == last.created_at, Patient.id < last.id)
@@ -207,8 +208,10 @@ def find_patients(session: Session, asked: str, places: Places, *, after: UUID |
     return Found(shown, latest, shown[-1].id if len(patients) > PATIENTS_A_PAGE else None)
 
 
-def patient(session: Session, patient_id: UUID, places: Places) -> Patient:
-    found = session.scalars(select(Patient).where(Patient.id == patient_id, _seen(places))).one_or_none()
+def patient(session: Session, patient_id: UUID, places: Places, *, lock: bool = False) -> Patient:
+    """Raises NotFound for none and for another's; locked, nobody merges or erases them until the end."""
+    wanted = select(Patient).where(Patient.id == patient_id, seen(places))
+    found = session.scalars(wanted.with_for_update(read=True) if lock else wanted).one_or_none()
     if found is None:
         raise NotFound("There is no such patient.")
     return found
@@ -320,7 +323,7 @@ def _within(places: Places, column: InstrumentedAttribute[int] = Appointment.loc
     return true() if places is None else column.in_(places)
 
 
-def _seen(places: Places) -> ColumnElement[bool]:
+def seen(places: Places) -> ColumnElement[bool]:
     """Whose patients somebody may see: who ever had a visit at one of the places; everybody's, who may see all."""
     return true() if places is None else exists().where(Appointment.patient_id == Patient.id, _within(places))
 

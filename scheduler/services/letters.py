@@ -15,6 +15,7 @@ from scheduler.models import (
     Account,
     Appointment,
     ClinicPolicy,
+    ContactRequest,
     Fate,
     Kind,
     Location,
@@ -26,10 +27,11 @@ from scheduler.models import (
     VisitsRequest,
 )
 from scheduler.models.watch import WORDS
-from scheduler.services import access_watch, accounts, license_ends, my_visits, notices
+from scheduler.services import access_watch, accounts, license_ends, my_visits, notices, questions
 from scheduler.services.access_watch import Alert
 from scheduler.services.license_ends import Ending
 from scheduler.services.notices import Decision
+from scheduler.services.questions import Asked
 
 FACTS = (
     select(
@@ -95,13 +97,22 @@ TO_STAFF = (
     .join(ClinicPolicy, ClinicPolicy.id == 1)
     .where(OutboxMessage.id == bindparam("id"))
 )
-TO_WHOEVER_ASKED = (
+TO_WHOEVER_WISHED = (
     select(VisitsRequest, ClinicPolicy.clinic_name)
     .join(OutboxMessage, OutboxMessage.visits_request_id == VisitsRequest.id)
     .join(ClinicPolicy, ClinicPolicy.id == 1)
     .where(OutboxMessage.id == bindparam("id"))
 )
+TO_WHO_ASKED = (
+    select(OutboxMessage, ContactRequest, Location, ClinicPolicy.clinic_name)
+    .join(ContactRequest, ContactRequest.id == OutboxMessage.contact_request_id)
+    .join(Location, Location.id == ContactRequest.location_id)
+    .join(ClinicPolicy, ClinicPolicy.id == 1)
+    .where(OutboxMessage.id == bindparam("id"))
+    .with_for_update(read=True, of=ContactRequest)
+)
 Facts = Row[*tuple[Any, ...]]
+ABOUT_QUESTIONS = (Kind.QUESTION_ASKED, Kind.QUESTION_WAITS)
 SEVERAL = FACTS.where(OutboxMessage.id.in_(bindparam("ids", expanding=True)))
 # The visit's lock: a change of it is stored either before this is read, or after the try has been noted.
 ONE = FACTS.where(OutboxMessage.id == bindparam("id")).with_for_update(read=True, of=Appointment)
@@ -153,7 +164,7 @@ class StaffLetter:
     """What a message to one of the clinic's people says; `token` opens the page on which to set a password.
 
     `license` is the one that ends, `decision` the one about time off, `alerts` the words about the access goal, where
-    the message tells of any.
+    the message tells of any; `question` is what waits for an answer.
     """
 
     message_id: UUID
@@ -166,6 +177,24 @@ class StaffLetter:
     license: Ending | None = None
     decision: Decision | None = None
     alerts: tuple[Alert, ...] = ()
+    question: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionLetter:
+    """What who asked a question is told: that it is here, or, where `answer` is a text, that text.
+
+    Nothing of what they typed is in it but their address.
+    """
+
+    message_id: UUID
+    kind: Kind
+    recipient: str
+    language: str
+    clinic: str
+    place: str
+    phone: str
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +210,7 @@ class VisitsLetter:
     minutes: int
 
 
-AnyLetter = Letter | StaffLetter | VisitsLetter
+AnyLetter = Letter | StaffLetter | QuestionLetter | VisitsLetter
 
 
 def drafts(session: Session, message_ids: Sequence[UUID], *, keys: Keyring) -> list[Letter]:
@@ -201,7 +230,10 @@ def current(session: Session, message_id: UUID, *, keys: Keyring, now: datetime)
         to_staff = session.execute(TO_STAFF, asked).one_or_none()
         if to_staff is not None:
             return _staff_letter(session, *to_staff, keys, now)
-        return _visits_letter(session, message_id, *session.execute(TO_WHOEVER_ASKED, asked).one(), keys, now)
+        to_who_asked = session.execute(TO_WHO_ASKED, asked).one_or_none()
+        if to_who_asked is not None:
+            return _question_letter(*to_who_asked, keys)
+        return _visits_letter(session, message_id, *session.execute(TO_WHOEVER_WISHED, asked).one(), keys, now)
     if row.generation is None:  # whoever waited for the lock sees the visit as it is, but a new link of it only now
         row = session.execute(ONE, asked).one()
     return _obsolete(row, now) or (_of_series(session, row, keys, now) if _may_tell_of_all(row) else _letter(row, keys))
@@ -263,26 +295,50 @@ def _staff_letter(
     kind = Kind(message.kind)
     if kind == Kind.SET_PASSWORD and message.about != str(account.generation):
         return "the password was set meanwhile"
-    ending = license_ends.stands(session, message.about or "", account) if kind == Kind.LICENSE_ENDS else None
-    if kind == Kind.LICENSE_ENDS and ending is None:
-        return "the license was renewed meanwhile"
-    decision = notices.decision_stands(session, message.about or "", account) if kind == Kind.TIME_OFF_DECIDED else None
-    if kind == Kind.TIME_OFF_DECIDED and decision is None:
-        return "the time off was taken back or changed meanwhile"
-    alerts = access_watch.told(session, message.about or "", account) if kind in WORDS else ()
-    if kind in WORDS and not alerts:
-        return "nothing was said of the goal there"
+    about = message.about or ""
+    ending = license_ends.stands(session, about, account) if kind == Kind.LICENSE_ENDS else None
+    decision = notices.decision_stands(session, about, account) if kind == Kind.TIME_OFF_DECIDED else None
+    alerts = access_watch.told(session, about, account) if kind in WORDS else ()
+    question = questions.stands(session, about, now=now) if kind in ABOUT_QUESTIONS else None
+    gone = {
+        "the license was renewed meanwhile": kind == Kind.LICENSE_ENDS and ending is None,
+        "the time off was taken back or changed meanwhile": kind == Kind.TIME_OFF_DECIDED and decision is None,
+        "nothing was said of the goal there": kind in WORDS and not alerts,
+        "the question was answered meanwhile": kind in ABOUT_QUESTIONS and question is None,
+    }
+    reason = next((reason for reason, holds in gone.items() if holds), None)
+    if reason is not None:
+        return reason
     return StaffLetter(
         message_id=message.id,
         kind=kind,
-        recipient=message.about or "" if kind == Kind.ADDRESS_CHANGED else account.email,
+        recipient=about if kind == Kind.ADDRESS_CHANGED else account.email,
         language=account.language,
         clinic=clinic,
-        about=message.about or "",
+        about=about,
         token=accounts.password_token(account, keys=keys, now=now) if kind == Kind.SET_PASSWORD else None,
         license=ending,
         decision=decision,
         alerts=alerts,
+        question=question,
+    )
+
+
+def _question_letter(
+    message: OutboxMessage, asked: ContactRequest, place: Location, clinic: str, keys: Keyring
+) -> QuestionLetter | str:
+    if asked.email is None:
+        return "no e-mail address"
+    kind = Kind(message.kind)
+    return QuestionLetter(
+        message_id=message.id,
+        kind=kind,
+        recipient=asked.email,
+        language=asked.language,
+        clinic=clinic,
+        place=place.name,
+        phone=place.phone,
+        answer=keys.open(asked.answer_sealed) if kind == Kind.QUESTION_ANSWERED else None,
     )
 
 

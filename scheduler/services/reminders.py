@@ -15,7 +15,7 @@ from scheduler.timeline import MINUTE
 
 OFFSET = re.compile(r"(email|sms):([1-9][0-9]{0,3})h")
 QUIET_AFTER_CONFIRMATION = timedelta(hours=12)
-IMPORTED = "imported"  # why somebody was not told
+IMPORTED, TAKEN_OVER = "imported", "merged"  # why somebody was not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,29 @@ def cancelled(session: Session, appointment: Appointment, patient: Patient, *, n
         _note_unsaid(session, appointment, Kind.CANCELLATION, now)
     elif patient.email is not None:
         _owe(session, appointment, Kind.CANCELLATION, due_at=now, now=now)
+
+
+def take_over(
+    session: Session, visits: Sequence[Appointment], patient: Patient, policy: ClinicPolicy, *, now: datetime
+) -> None:
+    """Let visits that nothing was owed for owe what those of somebody with an e-mail address do.
+
+    They were told by other ways, so confirmation and word of a cancellation are written as suppressed; reminders that
+    can still be useful are owed.
+    """
+    of_them = OutboxMessage.appointment_id.in_([visit.id for visit in visits])
+    told = session.execute(select(OutboxMessage.appointment_id, OutboxMessage.kind).where(of_them))
+    known = {(visit_id, kind) for visit_id, kind in told}
+    unsaid = {"status": Fate.SUPPRESSED, "reason": TAKEN_OVER}
+    new = [visit for visit in visits if (visit.id, Kind.CONFIRMATION) not in known]
+    called_off = [visit for visit in visits if visit.status == Status.CANCELLED]
+    called_off = [visit for visit in called_off if (visit.id, Kind.CANCELLATION) not in known]
+    words = [(visit, Kind.CONFIRMATION) for visit in new] + [(visit, Kind.CANCELLATION) for visit in called_off]
+    if words:
+        session.execute(insert(OutboxMessage), [_values(visit, kind, now, now) | unsaid for visit, kind in words])
+    ahead = [visit for visit in new if visit.status == Status.BOOKED and not silent(session, visit)]
+    if patient.remind_by_email:
+        _owe_reminders(session, ahead, policy, now)
 
 
 def offsets(policy: str) -> list[tuple[Channel, timedelta]]:

@@ -227,7 +227,11 @@ def _shown_nothing() -> Rows:
 
 
 def _shared_patients() -> Rows:
-    public = select(Appointment.patient_id).where(_booked_by_patient())
+    """But for those of whom staff made one."""
+    merged = select(AuditEvent.entity_id).where(AuditEvent.action == "patient.merged")
+    public = select(Appointment.patient_id).where(
+        _booked_by_patient(), audit.entity_id(Appointment.patient_id).not_in(merged)
+    )
     return public.group_by(Appointment.patient_id).having(func.count() > 1)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, request
 from flask_limiter import Limiter
+from werkzeug.exceptions import Forbidden
 
 from scheduler.web.context import context
 
@@ -47,3 +48,9 @@ def network() -> str:
         return "unknown"
     address = getattr(address, "ipv4_mapped", None) or address  # what a socket for both kinds calls an IPv4 address
     return str(address) if address.version == IPV4 else str(ip_network((address, 64), strict=False))
+
+
+def refuse_other_sites() -> None:
+    """Refuse what another site's page makes a browser send; browsers say so by themselves, others say nothing."""
+    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden

@@ -3,13 +3,18 @@
 from collections import defaultdict
 
 from apiflask import APIBlueprint
-from flask import render_template
+from flask import Response, make_response, redirect, render_template, request, url_for
+from flask_babel import gettext
+from werkzeug.wrappers import Response as BaseResponse
 
-from scheduler.db import reading
-from scheduler.services import access_goal, access_rules, claims, explainer, practice
+from scheduler.db import reading, transaction
+from scheduler.errors import Invalid
+from scheduler.services import access_goal, access_rules, claims, explainer, practice, questions
 from scheduler.services.access_goal import Access
+from scheduler.web.contact_form import ContactForm
 from scheduler.web.context import context
 from scheduler.web.language import language
+from scheduler.web.limiting import counted_address, refuse_other_sites
 from scheduler.web.shared import shared
 from scheduler.web.times import shown
 
@@ -60,12 +65,51 @@ def explainer_page() -> str:
 
 
 @patient.get("/contact")
-@shared
-def contact() -> str:
+def contact() -> Response:
+    """Phones and addresses, and a form to write to us; each form is its own, so this page is kept for nobody."""
+    form = ContactForm(formdata=None)
+    form.show(context().keys, now=context().clock.now())
+    return _contact_page(form)
+
+
+@patient.post("/contact")
+def write() -> BaseResponse:
+    """Take a question, or show the form again with what was typed."""
+    form, keys, now = ContactForm(), context().keys, context().clock.now()
     with reading(context().engine) as session:
-        return render_template(
-            "patient/contact.html", clinic=practice.policy(session), locations=practice.locations(session)
+        form.offer(questions.reachable(session))
+    if not form.validate():
+        return _contact_page(form, 422)
+    if not form.comes_from_people(keys, now=now):
+        form.show(keys, now=now)
+        return _contact_page(form, 422, again=True)
+    try:
+        with transaction(context().engine) as session:
+            request_ = form.ask(language=language(), address=counted_address())
+            questions.ask(session, request_, keys=keys, now=now)
+    except Invalid:  # whom they chose has left meanwhile
+        form.to.errors = [gettext("Choose one of the list.")]
+        return _contact_page(form, 422)
+    return redirect(url_for("patient.contact", sent="mail" if form.email.data else "call"), 303)
+
+
+def _contact_page(form: ContactForm, status: int = 200, *, again: bool = False) -> Response:
+    with reading(context().engine) as session:
+        form.offer(questions.reachable(session))
+        page = render_template(
+            "patient/contact.html",
+            clinic=practice.policy(session),
+            locations=practice.locations(session),
+            form=form,
+            again=again,
+            sent=request.args.get("sent"),
+            in_time=questions.promise_kept(session, now=context().clock.now()),
+            hours=questions.PROMISED_HOURS,
         )
+    return make_response(page, status, {"Cache-Control": "no-store"})
+
+
+patient.before_request(refuse_other_sites)
 
 
 def _least_share(access: Access) -> float | None:

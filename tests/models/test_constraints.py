@@ -41,6 +41,7 @@ from scheduler.db import Base, constraint_name, insert_into, make_engine, readin
 from scheduler.errors import ConstraintViolated, SlotTaken
 from scheduler.models import (
     AccessDay,
+    AccessQuestion,
     AccessRequest,
     AccessSample,
     AccessWatch,
@@ -60,6 +61,7 @@ from scheduler.models import (
     ClaimChange,
     ClinicPolicy,
     Closure,
+    ContactRequest,
     ExplainerVersion,
     Heartbeat,
     Hold,
@@ -286,13 +288,26 @@ def an_attempt(session: Session, _n: int) -> Values:
     return {"id": uuid7(), "message_id": message, "number": 1} | times
 
 
+def a_question(session: Session, n: int) -> Values:
+    who = {"name": "P", "email": "p@example.com", "phone": "+15550100", "language": "en", "form_sha256": f"{n}"}
+    of = {"location_id": stored(session, Location)["id"], "therapist_id": stored(session, Therapist)["id"]}
+    answer = {"answered_at": NOON, "answered_by": stored(session, Account)["id"], "answered_how": "email"}
+    texts = {"message_sealed": b"m", "answer_sealed": b"a"}
+    return {"id": uuid7(), "asked_at": NOON, "reminded_at": None} | who | of | answer | texts
+
+
+def a_message_to_who_asked(session: Session, n: int) -> Values:
+    what = {"appointment_id": None, "visit_version": None, "contact_request_id": stored(session, ContactRequest)["id"]}
+    return a_message(session, n) | what | {"kind": "question-received", "offset_minutes": 0}
+
+
 def an_event(_session: Session, _n: int) -> Values:
     what = {"actor": "patient", "action": "appointment.booked", "entity": "appointment", "entity_id": "1"}
     return {"id": uuid7(), "happened_at": NOON, "detail": {}} | what
 
 
 def a_count(_session: Session, n: int) -> Values:
-    return {"address_hash": f"{n}", "hour": NOON, "booked": 0}
+    return {"address_hash": f"{n}", "hour": NOON, "booked": 0, "asked": 0}
 
 
 def a_channel_state(_session: Session, n: int) -> Values:
@@ -326,6 +341,14 @@ def a_request(session: Session, n: int) -> Values:
     hours = {"here_hours": 20.0, "anywhere_hours": 20.0, "taken_hours": 20.0, "goal_hours": 48}
     where = {name: visit[name] for name in ("appointment_type_id", "location_id")}
     return {"appointment_id": visit["id"], "asked_at": NOON} | where | hours
+
+
+def an_access_question(session: Session, _n: int) -> Values:
+    where = {
+        "appointment_type_id": stored(session, AppointmentType)["id"],
+        "location_id": stored(session, Location)["id"],
+    }
+    return where | {"id": uuid7(), "asked_at": NOON, "here_hours": 20.0, "anywhere_hours": 20.0, "goal_hours": 48}
 
 
 def a_watch(session: Session, _n: int) -> Values:
@@ -427,6 +450,7 @@ def a_word_told(session: Session, _n: int) -> Values:
 
 VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     AccessSample: a_sample,
+    AccessQuestion: an_access_question,
     AccessRequest: a_request,
     AccessDay: an_access_day,
     AccessWatch: a_watch,
@@ -445,6 +469,7 @@ VALID: dict[type[Base], Callable[[Session, int], Values]] = {
     ChannelState: a_channel_state,
     ClaimChange: a_claim_change,
     ClinicPolicy: a_policy,
+    ContactRequest: a_question,
     Closure: a_closure,
     ExplainerVersion: an_explainer,
     Heartbeat: a_beat,
@@ -530,11 +555,27 @@ def with_visits(**changes: Any) -> Write:  # noqa: ANN401
     return write
 
 
+def to_who_asked(**changes: Any) -> Write:  # noqa: ANN401
+    """Insert a message to who asked a question that is valid but for these values."""
+
+    def write(session: Session, model: type[Base], _good: Values) -> None:
+        session.execute(insert(model).values(**(a_message_to_who_asked(session, next(numbers)) | changes)))
+
+    return write
+
+
 def asking_once_for_two(session: Session, model: type[Base], _good: Values) -> None:
     """Owe two messages for one wish."""
     one = a_message_with_visits(session, next(numbers))
     session.execute(insert(model).values(**one))
     session.execute(insert(model).values(**(one | {"id": uuid7()})))
+
+
+def telling_twice(session: Session, model: type[Base], _good: Values) -> None:
+    """Owe who asked a question the same again."""
+    same = a_message_to_who_asked(session, next(numbers))
+    session.execute(insert(model).values(**same))
+    session.execute(insert(model).values(**(same | {"id": uuid7()})))
 
 
 def to_both(session: Session, model: type[Base], good: Values) -> None:
@@ -679,6 +720,7 @@ CASES = [
     Case("ck_clinic_policy_horizon_positive", ClinicPolicy, changing(booking_horizon_days=0)),
     Case("ck_clinic_policy_hold_positive", ClinicPolicy, changing(hold_minutes=0)),
     *(Case("ck_clinic_policy_cancel_notice_known", ClinicPolicy, changing(cancel_notice_hours=h)) for h in (-1, 337)),
+    Case("ck_clinic_policy_retention_positive", ClinicPolicy, changing(retention_months=0)),
     Case("pk_clinic_policy", ClinicPolicy, adding()),
     # calendar
     *(Case("ck_working_hours_weekday_known", WorkingHours, adding(weekday=day)) for day in (-1, 7)),
@@ -769,6 +811,7 @@ CASES = [
     Case("pk_calendar_plan", CalendarPlan, repeating("therapist_id")),
     # visits
     Case("ck_patient_reachable", Patient, adding(phone=None)),
+    Case("ck_patient_erased_says_nothing", Patient, adding(erased_at=NOON)),
     Case("ck_patient_name_length", Patient, adding(name="")),
     Case("ck_patient_email_length", Patient, adding(email="a@")),
     Case("ck_patient_phone_length", Patient, adding(phone="91")),
@@ -837,6 +880,26 @@ CASES = [
         for kind in ("confirmation", "cancellation")
     ),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, to_both),
+    Case("ck_outbox_message_question_kinds_have_question", OutboxMessage, to_who_asked(kind="confirmation")),
+    Case("fk_outbox_message_contact_request_id", OutboxMessage, to_who_asked(contact_request_id=NO_ID)),
+    Case("uq_outbox_message_contact_request_id_kind", OutboxMessage, telling_twice),
+    # questions
+    Case("ck_contact_request_reachable", ContactRequest, adding(email=None, phone=None)),
+    *(Case("ck_contact_request_name_length", ContactRequest, adding(name=name)) for name in ("", "P" * 201)),
+    *(Case("ck_contact_request_email_length", ContactRequest, adding(email=text)) for text in ("a@", "a" * 255)),
+    *(Case("ck_contact_request_phone_length", ContactRequest, adding(phone=text)) for text in ("12", "1" * 21)),
+    *(Case("ck_contact_request_language_code", ContactRequest, adding(language=text)) for text in ("e", "EN")),
+    Case("ck_contact_request_answered_how_known", ContactRequest, adding(answered_how="fax", answer_sealed=None)),
+    Case("ck_contact_request_answered_by_one", ContactRequest, adding(answered_by=None)),
+    Case("ck_contact_request_answered_some_way", ContactRequest, adding(answered_how=None, answer_sealed=None)),
+    Case("ck_contact_request_answer_goes_with_email", ContactRequest, adding(answer_sealed=None)),
+    Case("ck_contact_request_answer_goes_with_email", ContactRequest, adding(answered_how="phone")),
+    *(
+        Case(f"fk_contact_request_{key}", ContactRequest, adding(**{key: NOBODY}))
+        for key in ("location_id", "therapist_id", "answered_by")
+    ),
+    Case("uq_contact_request_form_sha256", ContactRequest, repeating("form_sha256")),
+    Case("pk_contact_request", ContactRequest, repeating("id")),
     Case("ck_outbox_message_to_patient_or_staff", OutboxMessage, adding(appointment_id=None, visit_version=None)),
     Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, adding(kind="my-visits", offset_minutes=0)),
     Case("ck_outbox_message_request_goes_with_kind", OutboxMessage, with_visits(kind="moved")),
@@ -965,6 +1028,12 @@ CASES = [
     Case("fk_access_request_appointment_type_id", AccessRequest, changing(appointment_type_id=NOBODY)),
     Case("fk_access_request_location_id", AccessRequest, changing(location_id=NOBODY)),
     Case("pk_access_request", AccessRequest, repeating("appointment_id")),
+    Case("ck_access_question_goal_positive", AccessQuestion, changing(goal_hours=0)),
+    Case("ck_access_question_here_not_before_anywhere", AccessQuestion, adding(anywhere_hours=20.01)),
+    Case("ck_access_question_here_not_before_anywhere", AccessQuestion, adding(anywhere_hours=None)),
+    Case("fk_access_question_appointment_type_id", AccessQuestion, adding(appointment_type_id=NOBODY)),
+    Case("fk_access_question_location_id", AccessQuestion, adding(location_id=NOBODY)),
+    Case("pk_access_question", AccessQuestion, repeating("id")),
     Case("fk_access_watch_appointment_type_id", AccessWatch, adding(appointment_type_id=NOBODY)),
     Case("fk_access_watch_location_id", AccessWatch, adding(location_id=NOBODY)),
     Case("pk_access_watch", AccessWatch, repeating("appointment_type_id", "location_id")),
@@ -982,6 +1051,7 @@ CASES = [
     Case("pk_claim_change", ClaimChange, repeating("claim", "number")),
     # operations
     Case("ck_booking_count_booked_not_negative", BookingCount, changing(booked=-1)),
+    Case("ck_booking_count_asked_not_negative", BookingCount, changing(asked=-1)),
     Case("pk_booking_count", BookingCount, repeating("address_hash", "hour")),
     Case("pk_heartbeat", Heartbeat, repeating("name")),
 ]

@@ -21,6 +21,7 @@ from scheduler.db import Base, constraint_name, make_engine, reading, transactio
 from scheduler.keys import Keyring, fingerprint
 from scheduler.models import (
     AccessDay,
+    AccessQuestion,
     AccessWord,
     Account,
     AccountLocation,
@@ -34,6 +35,7 @@ from scheduler.models import (
     ChannelState,
     ClinicPolicy,
     Closure,
+    ContactRequest,
     Heartbeat,
     Kind,
     LetGoDay,
@@ -167,6 +169,7 @@ def filled(engine: Engine, settings: config.Settings, clock: FixedClock, keys: K
         now = clock.now()
         my_visits.ask(session, "pat@example.com", address_hash="x", language="en", keys=keys, now=now)
         watch(session, account.id, clock.now())
+        question(session, clock.now())
         told = session.scalars(select(OutboxMessage.id).where(OutboxMessage.account_id == account.id)).all()
         session.add_all(Attempt(message_id=one, number=1, started_at=clock.now()) for one in told)
     return clinic
@@ -181,6 +184,24 @@ def watch(session: Session, account_id: int, now: datetime) -> None:
     word = {"location_id": 1, "kind": Kind.GOAL_MISSED, "day": date(2020, 1, 1), "reason": Reason.CAPACITY}
     session.add(AccessWord(at=now, said_at=now, goal_hours=48, **word))
     notices.owe(session, account_id, Kind.GOAL_MISSED, now.isoformat(), now=now)
+
+
+def question(session: Session, now: datetime) -> None:
+    """A question, and the message that tells that it is here."""
+    asked = ContactRequest(
+        form_sha256="f",
+        name="P",
+        email="p@example.com",
+        language="en",
+        location_id=1,
+        message_sealed=b"m",
+        asked_at=now,
+    )
+    session.add(asked)
+    session.add(AccessQuestion(appointment_type_id=1, location_id=1, asked_at=now, goal_hours=48))
+    session.flush()
+    kind = Kind.QUESTION_RECEIVED
+    session.add(OutboxMessage(contact_request_id=asked.id, kind=kind, channel="email", due_at=now, created_at=now))
 
 
 def a_lever_use(now: datetime) -> LeverUse:
@@ -309,11 +330,12 @@ ADDED = {
     "working_hours": {"every_weeks", "standby", "opens_by_rule"},
     "location": {"online", "active"},
     "appointment_type": {"active", "notice_minutes", "horizon_days"},
-    "clinic_policy": {"imported_reminded_at", "cancel_notice_hours"},
+    "clinic_policy": {"imported_reminded_at", "cancel_notice_hours", "retention_months"},
     "appointment": {"imported_as", "expires_at", "cancelled_late"},
     "audit_event": {"address"},
-    "patient": {"folded_name", "folded_email"},
-    "outbox_message": {"account_id", "about", "visits_request_id"},
+    "patient": {"folded_name", "folded_email", "erased_at"},
+    "booking_count": {"asked"},
+    "outbox_message": {"account_id", "about", "visits_request_id", "contact_request_id"},
     "access_sample": {"possible", "within_open_days"},
     "slot": {"protected", "fit_open"},
 }
@@ -385,7 +407,7 @@ def test_patients_from_before_accounts_are_found_by_their_names(
         assert set(session.scalars(select(Patient.folded_name))) == {"zoe obrien nunez"}
 
 
-def test_only_messages_to_staff_are_lost_with_their_accounts(
+def test_only_messages_to_staff_and_about_questions_are_lost_with_those(
     empty: Engine, settings: config.Settings, clock: FixedClock, keys: Keyring
 ) -> None:
     filled(empty, settings, clock, keys)
@@ -393,9 +415,7 @@ def test_only_messages_to_staff_are_lost_with_their_accounts(
     down(empty, "0004")
     up(empty)
     after = contents(empty)
-    assert after["outbox_message"] == [
-        row for row in before if not {("account_id", "None"), ("visits_request_id", "None")} - {*row}
-    ]
+    assert after["outbox_message"] == [row for row in before if ("visit_version", "None") not in row]
     assert len(after["attempt"]) == 1
     assert after["account"] == []
 

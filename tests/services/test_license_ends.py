@@ -65,7 +65,7 @@ def letter(clinic: Clinic, account: Account) -> StaffLetter | str:
         wanted = OutboxMessage.account_id == account.id, OutboxMessage.kind == Kind.LICENSE_ENDS
         message_id = session.scalars(select(OutboxMessage.id).where(*wanted)).one()
         found = letters.current(session, message_id, keys=clinic.keys, now=clinic.clock.now())
-        assert not isinstance(found, letters.Letter | letters.VisitsLetter)
+        assert not isinstance(found, letters.Letter | letters.VisitsLetter | letters.QuestionLetter)
         return found
 
 

@@ -349,7 +349,9 @@ def test_a_letter_whose_key_was_retired_has_no_link(box: Outbox, keys: Keyring) 
     message_id, mine = box.owe(), lease()
     box.claim(mine)
     box.keys = Keyring(("another-key",), keys.field_cipher)
-    assert box.begun(message_id, mine).letter.token is None
+    letter = box.begun(message_id, mine).letter
+    assert isinstance(letter, Letter)
+    assert letter.token is None
 
 
 def test_a_visit_cancelled_meanwhile_is_not_written_about(box: Outbox) -> None:

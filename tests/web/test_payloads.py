@@ -17,7 +17,7 @@ from tests.web.world import WHO, Stage, address, staff_rules, staged
 PICTURE = "<img src=//pwned.test onerror=ran()>"
 SCRIPT = f"'\"><script>ran()</script>{PICTURE}<a href=javascript:ran()>{{{{7*7}}}}{{% raw %}}"
 PUBLIC = ("/", "/book", "/explainer", "/contact")
-SEALED = {"note_sealed", "cancel_reason_sealed"}
+SEALED = {"note_sealed", "cancel_reason_sealed", "message_sealed", "answer_sealed"}
 KEPT = {"token_sha256", "key_id", "password_hash", "time_zone", "reminders"}  # else no page could be made at all
 
 

@@ -22,7 +22,7 @@ from scheduler.models import ClinicPolicy
 from tests.clinic import HOUR, Clinic, at
 from tests.conftest import MONDAY_MORNING
 
-PAGES = ("/", "/book", "/explainer", "/contact")
+PAGES = ("/", "/book", "/explainer")
 MICROSECOND = timedelta(microseconds=1)
 anew = count()
 

@@ -28,6 +28,7 @@ SOUND = {
     "explainer_version": EXPLAINER,
     "key": KEY,
 }
+ASKED = {"name": "Pat Doe", "email": "pat@example.com", "message": "9-1-1", "to": "1"}
 WRONG = {"name": "!", "email": "@", "phone": "1", "note": "9" * 501, "needling": "0", "language": "0"}
 DIRECTIONS = "42, 2.º"
 ENTERED = (
@@ -138,7 +139,12 @@ def open_clinic(clinic: Clinic, clock: FixedClock) -> dict[str, Stop]:
         "cancel what has begun": Stop(f"/appointments/{begun}/cancel", 409, {}),
         "no such visit": Stop("/appointments/x", 404),
         "no such page": Stop("/nothing-here", 404),
-        "no such method": Stop("/contact", 405, {}),
+        "no such method": Stop("/explainer", 405, {}),
+        "nothing asked": Stop("/contact", 422, {"step": "send"}),
+        "asked all wrong": Stop("/contact", 422, WRONG | {"to": "0", "message": "9" * 501}),
+        "asked by a program": Stop("/contact", 422, ASKED),
+        "asked": Stop("/contact?sent=mail"),
+        "asked, to be called": Stop("/contact?sent=call"),
         "bad filter": Stop("/book?location=x", 422),
         "bad time of day": Stop("/book?day_part=x", 422),
         "bad filter, twice": Stop("/book?type=1&type=2", 422),

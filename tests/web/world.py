@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from uuid import UUID
 
 from apiflask import APIFlask
 from flask import Flask
@@ -20,10 +21,11 @@ from scheduler.app import create_app
 from scheduler.clock import FixedClock
 from scheduler.db import make_engine, reading, transaction
 from scheduler.keys import Keyring
-from scheduler.models import License, OutboxMessage, Passkey, Role, WorkingHours
-from scheduler.services import time_away
+from scheduler.models import ContactRequest, License, OutboxMessage, Passkey, Role, WorkingHours
+from scheduler.services import questions, time_away
 from scheduler.services.audit import Actor
 from scheduler.services.moving.import_lines import What
+from scheduler.services.questions import Ask
 from scheduler.services.time_away import ClosureDetails, OffDetails
 from scheduler.web.staff import access
 from tests.clinic import Clinic
@@ -46,6 +48,8 @@ IDS: dict[str | tuple[str, str], str] = {
     "rule_id": "rule",
     "closure_id": "closure",
     "time_off_id": "time_off",
+    "question_id": "question",
+    "other_id": "other",
 }
 # What belongs to one account alone, whatever its role.
 PERSONAL = {"passkey_id"}
@@ -89,6 +93,7 @@ FORMS: dict[str, dict[str, str]] = {
     "levers.let_go": {"day": "2026-11-28"},
     "protection.keep_again": {"day": "2026-11-28"},
     "levers.offer": {"place": "1"},
+    "questions.answer": {"answer": "Yes."},
     "time_off.ask": {"starts_on": "2026-11-28", "ends_on": "2026-11-28"},
     "desk.told": {"told": "yes", "stands": "1-booked"},
     "series.book": {"needling": "open", "on-2026-11-24": "1-1-1995040"},
@@ -106,6 +111,7 @@ TREATING = {"calendar_feed.act", "time_off.ask", "time_off.ask_by_file", "time_o
 # Routes about the whole clinic: not for an admin of some places.
 EVERYWHERE: set[str] = {
     "audit_log.search", "audit_log.download",
+    "privacy.export", "privacy.on_paper", "privacy.ask_erase", "privacy.erase",
     "clinic.policy_page", "clinic.save_policy", "clinic.new_location", "clinic.add_location", "clinic.types",
     "clinic.new_type", "clinic.add_type", "clinic.type_", "clinic.save_type", "clinic.rules", "clinic.new_rule",
     "clinic.add_rule", "clinic.rule", "clinic.review_rule", "clinic.remove_rule",
@@ -130,6 +136,8 @@ class Half:
     account: int
     closure: int
     time_off: int
+    question: str
+    other: str
     kind: int = 1  # these two belong to the whole clinic
     rule: int = 1
 
@@ -217,7 +225,7 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
     therapist_id = clinic.add_therapist(therapist)
     clinic.add_hours(therapist_id, location_id)
     clinic.plan()
-    first, *_between, last = clinic.offers(location_id=location_id)
+    first, *_between, last, other = clinic.offers(location_id=location_id)
     visit = clinic.book(str(first.slot)).appointment
     account = an_account(
         clinic.engine, clinic.clock, Role.FRONT_DESK, email=f"{place.lower()}@clinic.example", locations=[location_id]
@@ -227,6 +235,7 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         closed = ClosureDetails(day, 0, day, 24 * 60, "Snow")
         closure_id = time_away.close(session, [location_id], closed, agreed=None, by=by, now=now)[0].id
         time_off_id = time_away.ask(session, therapist_id, OffDetails(day, 0, day, 24 * 60), by=by, now=now).id
+    question_id = a_question(clinic, to=(location_id, therapist_id))
     with reading(clinic.engine) as session:
         message = session.scalars(select(OutboxMessage.id).where(OutboxMessage.appointment_id == visit.id)).first()
         license_id = session.scalars(select(License.id).where(License.therapist_id == therapist_id)).first()
@@ -243,7 +252,18 @@ def _half(clinic: Clinic, place: str, therapist: str) -> Half:
         account=account.id,
         closure=closure_id,
         time_off=time_off_id,
+        question=str(question_id),
+        other=str(clinic.book(str(other.slot)).appointment.patient_id),
     )
+
+
+def a_question(clinic: Clinic, to: tuple[int, int]) -> UUID:
+    """Let somebody ask one of the therapists at a location."""
+    request = Ask(str(to), "Pat Doe", "pat@example.com", None, "Are you open?", "en", *to)
+    with transaction(clinic.engine) as session:
+        questions.ask(session, request, keys=clinic.keys, now=clinic.clock.now())
+        asked = select(ContactRequest.id).where(ContactRequest.location_id == to[0])
+        return session.scalars(asked).one()
 
 
 def staff_rules(app: Flask) -> list[Rule]:

@@ -87,6 +87,7 @@ class Patients:
     def all(cls, session: Session) -> "Patients":
         known = cls()
         told = select(Patient.id, Patient.name, Patient.email, Patient.phone, Patient.birth_date)
+        told = told.where(Patient.erased_at.is_(None))
         for patient_id, name, email, phone, born in session.execute(told.order_by(Patient.created_at, Patient.id)):
             known.add(Person(name_key(name), email, phone, born), patient_id)
         return known

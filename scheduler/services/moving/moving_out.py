@@ -48,7 +48,8 @@ def export(session: Session, what: What, *, keys: Keyring, now: datetime) -> Exp
         case What.HOURS:
             return _table(what, _hours(session, now))
         case What.PATIENTS:
-            patients = session.scalars(select(Patient).order_by(Patient.created_at, Patient.id)).all()
+            known = select(Patient).where(Patient.erased_at.is_(None))
+            patients = session.scalars(known.order_by(Patient.created_at, Patient.id)).all()
             return _table(what, [_patient(patient) for patient in patients], patients)
         case What.VISITS:
             return _visits(session, keys, now)

@@ -77,6 +77,7 @@ REFUSALS = (
 
 
 MOST_CANCEL_NOTICE_HOURS = 336  # two weeks, as the schema has it
+SHORTEST_RETENTION, LONGEST_RETENTION = 12, 600  # months
 
 
 class PolicyForm(DetailsForm):
@@ -109,6 +110,13 @@ class PolicyForm(DetailsForm):
         description=_(
             "Said before booking. Later cancellations are counted for staff, as no-shows are. 0 asks for nothing."
         ),
+    )
+    retention_months = Whole(
+        _("Erase patients so many months after their last visit (optional)"),
+        SHORTEST_RETENTION,
+        LONGEST_RETENTION,
+        optional=True,
+        description=_("Empty: never by itself. Ask your counsel how long the law wants records kept."),
     )
 
     @classmethod

@@ -61,6 +61,7 @@ LONGEST_FORM = 10_000_000  # bytes: a file of five million that cannot be packed
 csrf = CSRFProtect()
 WITHOUT_COOKIE = (
     "api",
+    "patient",
     "visits",
     "moves",
     "my_visits",
@@ -72,6 +73,7 @@ MENU: tuple[tuple[str, Any], ...] = (
     ("desk.today", _("Front desk")),
     ("desk.patients", _("Patients")),
     ("desk.calls", _("Calls")),
+    ("questions.waiting", _("Questions")),
     ("clinic.overview", _("Admin")),
     ("reports.overview", _("Reports")),
     ("audit_log.search", _("Audit")),

@@ -16,9 +16,10 @@ from wtforms import BooleanField, TextAreaField
 
 from scheduler import words
 from scheduler.db import reading, transaction
-from scheduler.errors import Conflict, Invalid, NotBookable, VisitClosed
+from scheduler.errors import Conflict, Invalid, NotBookable, NotFound, VisitClosed
 from scheduler.models import Appointment, Kind, Location, Status
 from scheduler.services import booking, desk, practice, visits
+from scheduler.services import patients as merging
 from scheduler.services.desk import Call, FreeTime
 from scheduler.timeline import DAY, local_date, zone_of
 from scheduler.web.context import context
@@ -129,26 +130,34 @@ def patients() -> str:
 
 @pages.get("/patients/<uuid:patient_id>")
 @allowed(*AT_THE_DESK)
-def patient(patient_id: UUID) -> str:
+def patient(patient_id: UUID) -> BaseResponse:
     """How to reach a patient, and their visits at the locations that the account works for."""
     now = context().clock.now()
     with reading(context().engine) as session:
         clinic = practice.policy(session)
-        found = desk.patient(session, patient_id, staff().locations)
+        try:
+            found = desk.patient(session, patient_id, staff().locations)
+        except NotFound:
+            into = merging.require_there(session, patient_id, staff().locations)
+            return redirect(url_for("desk.patient", patient_id=into.id), 303)
         theirs = desk.visits_of(session, patient_id, staff().locations)
         missed = desk.missed_by(session, patient_id, staff().locations)
-    seen.note([found.id], ALL_OF_ONE)
+        twins = merging.twins(session, found, staff().locations)
+    seen.note([found.id, *(twin.patient.id for twin in twins)], ALL_OF_ONE)
     ahead = [one for one in reversed(theirs) if one.starts_at > now]
-    return render_template(
+    page = render_template(
         "staff/desk/patient.html",
         clinic=clinic,
         patient=found,
         missed=missed,
         ahead=[(one, shown_visit(one, now)) for one in ahead],
         past=[(one, shown_visit(one, now)) for one in theirs if one.starts_at <= now],
+        twins=twins,
+        why=labels.ALIKE,
         labels=labels,
         words=words,
     )
+    return make_response(page)
 
 
 @pages.get("/visits/<uuid:visit_id>/cancel")

@@ -4,6 +4,7 @@ from flask_babel import lazy_gettext as _
 
 from scheduler.models import Fate, Kind, Needling, Status
 from scheduler.services.licensing import Allows, Validity
+from scheduler.services.patients import Alike
 
 STATUSES = {
     Status.BOOKED: _("Booked"),
@@ -50,6 +51,11 @@ ALLOWS = {
     Allows.FORBIDDEN: _("Nothing: this state does not allow dry needling by physical therapists"),
     Allows.NO_RULE: _("Nothing yet: the rule of this state has not been entered"),
     Allows.NOT_ASKED_FOR: _("Nothing more: the rule of this state does not ask for it"),
+}
+ALIKE = {
+    Alike.NAME_AND_BIRTH: _("The same name and birth date"),
+    Alike.EMAIL_AND_NAME: _("The same e-mail address and nearly the same name"),
+    Alike.PHONE: _("The same phone number"),
 }
 VALIDITIES = {
     Validity.NOT_YET: _("Not valid yet"),
