@@ -21,6 +21,7 @@ from scheduler.models import (
     Fate,
     IdempotencyKey,
     OutboxMessage,
+    Override,
     Patient,
     Status,
     Told,
@@ -31,7 +32,15 @@ from scheduler.words import DEFAULT_LANGUAGE
 
 ERASED = "erased"
 ERASED_A_TICK = 100
-UNSAID = {"message_sealed", "answer_sealed", "note_sealed", "cancel_reason_sealed", "form_sha256", "lease"}
+UNSAID = {
+    "reason_sealed",
+    "message_sealed",
+    "answer_sealed",
+    "note_sealed",
+    "cancel_reason_sealed",
+    "form_sha256",
+    "lease",
+}
 
 
 class VisitsAhead(Conflict):
@@ -54,12 +63,14 @@ def export(session: Session, patient_id: UUID, *, keys: Keyring) -> dict[str, An
     about = or_(OutboxMessage.appointment_id.in_(visit_ids), OutboxMessage.contact_request_id.in_(asked_ids))
     messages = session.scalars(select(OutboxMessage).where(about).order_by(OutboxMessage.id)).all()
     tries = select(Attempt).where(Attempt.message_id.in_([one.id for one in messages])).order_by(Attempt.id)
+    against = select(Override).where(Override.appointment_id.in_(visit_ids)).order_by(Override.appointment_id)
     told = select(Told).where(Told.appointment_id.in_(visit_ids)).order_by(Told.told_at)
     named = [audit.id_of(one) for one in (patient, *visits, *asked)]
     events = select(AuditEvent).where(AuditEvent.entity_id.in_(named)).order_by(AuditEvent.happened_at, AuditEvent.id)
     return {
         "patient": _plain(patient),
         "visits": [_visit(one, keys) for one in visits],
+        "against_rules": [_plain(one) | {"reason": keys.open(one.reason_sealed)} for one in session.scalars(against)],
         "questions": [
             _plain(one) | {"message": keys.open(one.message_sealed), "answer": keys.open(one.answer_sealed)}
             for one in asked
@@ -184,6 +195,7 @@ def _clear_visits(session: Session, visit_ids: Sequence[UUID]) -> None:
     cleared = update(Appointment).where(Appointment.id.in_(visit_ids))
     cleared = cleared.values(note_sealed=None, cancel_reason_sealed=None, imported_as=nameless)
     session.execute(cleared.execution_options(synchronize_session=False))
+    session.execute(delete(Override).where(Override.appointment_id.in_(visit_ids)))
 
 
 def _clear_messages(session: Session, visit_ids: Sequence[UUID]) -> None:

@@ -21,6 +21,7 @@ from scheduler.models import (
     ContactRequest,
     Fate,
     OutboxMessage,
+    Override,
     Patient,
     Role,
     Status,
@@ -39,7 +40,7 @@ from tests.web.staff import an_account
 ADMIN = Actor("account:1", "192.0.2.7")
 ZELDA = PatientDetails("Zelda Quux", "zelda@quux.example", "+12175550199", None, "es", True, False)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-SECRETS = ("zelda", "quux", "5550199", "lumbago", "snowed")
+SECRETS = ("zelda", "quux", "5550199", "lumbago", "snowed", "pacemaker")
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ def everything(clinic: Clinic, account: Account) -> UUID:
         booking.cancel(session, called_off.token, "snowed in", keys=clinic.keys, now=now)
         patients.merge(session, patient_id, again, None, take={}, by=ADMIN, now=now)
         session.execute(update(Appointment).values(imported_as=Appointment.id))
+        why = clinic.keys.seal("her pacemaker man comes at noon")
+        session.add(Override(appointment_id=past.appointment.id, rule="closed", reason_sealed=why, used_by=ADMIN.name))
         for number, one in enumerate(rows(session, OutboxMessage)):
             if number == 0:
                 one.status, one.reason = Fate.FAILED, "550 zelda@quux.example is unknown"
@@ -100,6 +103,7 @@ def test_what_is_handed_over_is_all_that_is_stored(clinic: Clinic, account: Acco
     assert all(secret in said for secret in SECRETS)
     assert {name: len(part) for name, part in found.items() if isinstance(part, list)} == {
         "visits": 2,
+        "against_rules": 1,
         "questions": 2,
         "messages": len(found["messages"]),
         "tries": len(found["tries"]),
