@@ -24,6 +24,7 @@ check: $(DEV) ## formatter, linter, types, layers, templates
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports --no-logo
 	@$(BIN)/djlint templates --lint --quiet
+	@echo "Format, lint, types, layers and templates: nothing to say against."
 
 format: $(DEV) ## rewrite the code in the one format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

@@ -2,12 +2,12 @@
 
 from apiflask import APIBlueprint
 from flask import Response, make_response, render_template, request
-from werkzeug.exceptions import Forbidden
 
 from scheduler.db import reading
 from scheduler.errors import LinkReplaced
 from scheduler.services import practice
 from scheduler.web.context import context
+from scheduler.web.limiting import refuse_other_sites
 
 BEHIND_LINKS = ("/appointments/", "/my-visits")
 GONE = 410
@@ -15,16 +15,10 @@ GONE = 410
 
 def guarded(pages: APIBlueprint) -> APIBlueprint:
     """Pages for patients that read no cookie: closed to other sites' forms, and kept by no cache behind a link."""
-    pages.before_request(_own)
+    pages.before_request(refuse_other_sites)
     pages.after_request(_private)
     pages.register_error_handler(LinkReplaced, _replaced)
     return pages
-
-
-def _own() -> None:
-    """Refuse what another site's page makes a browser send; browsers say so by themselves, others say nothing."""
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Forbidden
 
 
 def _private(answer: Response) -> Response:
