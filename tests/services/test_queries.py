@@ -277,20 +277,23 @@ def test_a_search_by_part_of_the_day_seeks_each_stretch_of_it(
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("wished", ["", "&location=1", "&from=2026-11-24", "&day_part=morning", "&limit=200"])
+@pytest.mark.parametrize("wished", ["", "&location=1", "&from=2026-11-24", "&day_part=morning"])
 def test_postgresql_plans_a_search_once_and_not_for_each_question(
     client: FlaskClient, engine: Engine, clinic: Clinic, wished: str
 ) -> None:
-    """It makes five plans for values that it knows, then keeps to one for all where that looks no dearer."""
+    """It makes five plans for values that it knows, then keeps to one for all where that looks no dearer.
+
+    For pages of 200 it looks dearer, and is planned anew: a tenth of what such a page costs.
+    """
     grow(clinic)
     plans = "pg_prepared_statements WHERE statement LIKE '%slot.starts_at AS starts_at%'"
+    counts = select(text("coalesce(sum(generic_plans), 0)::int"), text("coalesce(sum(custom_plans), 0)::int"))
+    ((kept_before, anew_before),) = ask(engine, counts.select_from(text(plans)), {})
     for number in range(20):
         path = f"{API}/slots?appointment_type=1{wished}"
         assert client.get(path + f"&to=2026-12-{1 + number:02}").status_code == 200
-    ((kept, anew),) = ask(
-        engine, select(text("sum(generic_plans)::int"), text("sum(custom_plans)::int")).select_from(text(plans)), {}
-    )
-    assert kept > anew
+    ((kept, anew),) = ask(engine, counts.select_from(text(plans)), {})
+    assert kept - kept_before > anew - anew_before
 
 
 def test_the_days_with_times_are_sought_one_by_one(client: FlaskClient, engine: Engine, clinic: Clinic) -> None:
@@ -310,7 +313,8 @@ OPENINGS = {
         r"SEARCH slot_1 USING PRIMARY KEY \(therapist_id=\? AND starts_at=\?\)",
         r"COVERING INDEX ix_slot_free_at",
     ),
-    "postgresql": (r"Limit .*\n.*Index Only Scan using ix_slot_free_at\b.*\n?.*starts_at >=",),
+    # For few locations both orders cost the same to the thousandth, and the statistics of the day decide.
+    "postgresql": (r"Limit .*\n.*Index Only Scan using ix_slot_free_(at|two_anywhere)\b.*\n?.*starts_at >=",),
 }
 
 
